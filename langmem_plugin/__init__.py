@@ -1,0 +1,1 @@
+"""Conversation memory for LangChain and LlamaIndex."""

@@ -1,0 +1,172 @@
+"""Every error this package raises, as one tree.
+
+```text
+LangmemPluginError
+├── InvalidSetting (ValueError)        a setting or argument that cannot work
+├── MissingExtra (ImportError)         an optional package is not installed
+├── BudgetTooSmall                     what must be sent does not fit the budget
+├── InvalidMessage (ValueError)        a message that cannot be kept or sent
+├── SessionError
+│   ├── TurnClosed                     the turn was committed or aborted already
+│   ├── TurnOpen                       another turn of this writer is still open
+│   └── VersionConflict                the session moved on since it was read
+├── ConstraintNotFound (LookupError)
+├── StoreError
+│   ├── StoreUnavailable               the database cannot be reached or opened
+│   ├── StoreClosed                    the memory was closed
+│   ├── SchemaTooNew                   written by a newer release
+│   └── StoreCorrupt                   the file is not what it should be
+├── VectorsLocked                      another process writes the vector index
+└── ModelFailed                        a summariser, extractor or embedder failed
+```
+
+A class takes fields and writes the sentence: what happened, how much, what to do.
+No message text ever enters an error (guarantee G14).
+"""
+
+from __future__ import annotations
+
+
+class LangmemPluginError(Exception):
+    """Base of every error of this package."""
+
+
+class InvalidSetting(LangmemPluginError, ValueError):
+    """A setting or argument cannot work; says which, what was given and what would do."""
+
+    def __init__(self, name: str, given: object, want: str) -> None:
+        self.name = name
+        self.given = given
+        self.want = want
+        super().__init__(f"{name} is {given!r}; {want}")
+
+
+class MissingExtra(LangmemPluginError, ImportError):
+    """An optional package is needed and not installed; names the extra that brings it."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        self.what = what
+        self.package = package
+        self.extra = extra
+        super().__init__(f'{what} needs {package}: pip install "langmem-plugin[{extra}]"')
+
+
+class BudgetTooSmall(LangmemPluginError):
+    """What may never be cut needs more tokens than the budget allows."""
+
+    def __init__(self, *, needed: int, available: int, constraints: int, what: str = "") -> None:
+        self.needed = needed
+        self.available = available
+        self.constraints = constraints
+        what = what or f"system prompt, tools, {constraints} constraints and the new message"
+        advice = "raise it or revoke a constraint" if constraints else "raise it or shorten the message"
+        super().__init__(f"{what} need {needed} tokens, the budget is {available}; {advice}")
+
+
+class InvalidMessage(LangmemPluginError, ValueError):
+    """A message cannot be kept or sent as it is."""
+
+    def __init__(self, why: str, advice: str) -> None:
+        self.why = why
+        self.advice = advice
+        super().__init__(f"{why}; {advice}")
+
+
+class SessionError(LangmemPluginError):
+    """A session or turn was used in a way its state does not allow."""
+
+
+class TurnClosed(SessionError):
+    """The turn was committed or aborted already."""
+
+    def __init__(self, turn_id: str, state: str) -> None:
+        self.turn_id = turn_id
+        self.state = state
+        super().__init__(f"turn {turn_id} is {state}; begin a new turn")
+
+
+class TurnOpen(SessionError):
+    """A turn with this id is open elsewhere."""
+
+    def __init__(self, turn_id: str) -> None:
+        self.turn_id = turn_id
+        super().__init__(f"turn {turn_id} is still open; commit or abort it first")
+
+
+class VersionConflict(SessionError):
+    """The session moved on since the caller read it."""
+
+    def __init__(self, *, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"the session is at version {actual}, not {expected}; read it again and retry")
+
+
+class ConstraintNotFound(LangmemPluginError, LookupError):
+    """No constraint of this owner and session has that id."""
+
+    def __init__(self, constraint_id: str) -> None:
+        self.constraint_id = constraint_id
+        super().__init__(f"no constraint {constraint_id!r} in this session; list them with session.constraints()")
+
+
+class StoreError(LangmemPluginError):
+    """The database failed; the driver's error is the cause."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be opened, reached or written."""
+
+    def __init__(self, where: str, why: str, advice: str) -> None:
+        self.where = where
+        self.why = why
+        self.advice = advice
+        super().__init__(f"{where}: {why}; {advice}")
+
+
+class StoreClosed(StoreError):
+    """The memory was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("the memory is closed; open it again with Memory.open(...)")
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a newer release."""
+
+    def __init__(self, *, found: int, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(
+            f"the database has schema {found}, this release knows {known}; upgrade langmem-plugin to open it"
+        )
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a readable database of this package."""
+
+    def __init__(self, where: str, why: str) -> None:
+        self.where = where
+        self.why = why
+        super().__init__(f"{where}: {why}; restore a backup, nothing was written")
+
+
+class VectorsLocked(LangmemPluginError):
+    """Another process writes the vector index of this folder."""
+
+    def __init__(self, folder: str, pid: str) -> None:
+        self.folder = folder
+        self.pid = pid
+        super().__init__(
+            f"the vector index in {folder} is written by process {pid}; "
+            "run a Chroma server (`chroma run`) and give its http:// address to share it"
+        )
+
+
+class ModelFailed(LangmemPluginError):
+    """A summariser, extractor or embedder failed or answered something unusable."""
+
+    def __init__(self, role: str, why: str) -> None:
+        self.role = role
+        self.why = why
+        super().__init__(f"the {role} failed: {why}; the work stays queued and is tried again")

@@ -1,0 +1,1 @@
+"""Measuring a memory on conversations: loaders, metrics, tables."""

@@ -1,0 +1,1 @@
+"""Finding the earlier turns that matter for a question."""

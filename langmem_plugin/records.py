@@ -1,0 +1,148 @@
+"""What the store keeps: log entries, constraints, summaries, positions; all frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from langmem_plugin.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Whose conversation: nothing is read without both (guarantee G7)."""
+
+    owner: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A block of recalled text that was sent just before a user's message.
+
+    It stays with that message until the message leaves the window, so that later
+    requests begin with the same bytes (guarantee G13).
+    """
+
+    text: str
+    seqs: tuple[int, ...]
+    """The log entries quoted in `text`, ascending."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One message as the log holds it."""
+
+    seq: int
+    """Place in the session's log, from 1, without gaps; entries of a turn are adjacent."""
+    turn: str
+    message: Message
+    tokens: int
+    """Of the message with its overhead, by the memory's counter."""
+    created_at: datetime
+    attachment: Attachment | None = None
+    """Only on the first user message of a turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a session stands."""
+
+    version: int
+    """Counts committed changes, from 0 for a session nobody wrote to."""
+    last_seq: int
+    history_tokens: int
+    """Tokens that the last request had for summary, recall and window together; 0 if unknown."""
+
+
+class ConstraintKind(StrEnum):
+    """What sort of statement binds the assistant."""
+
+    PROHIBITION = "prohibition"
+    REQUIREMENT = "requirement"
+    PREFERENCE = "preference"
+    FACT = "fact"
+    GOAL = "goal"
+
+
+class ConstraintState(StrEnum):
+    """Where a constraint is in its life; only `active` ones are sent to the model."""
+
+    ACTIVE = "active"
+    PROPOSED = "proposed"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A statement that every request must carry, in the user's own words."""
+
+    id: str
+    kind: ConstraintKind
+    text: str
+    """A verbatim span of a committed user message, or what the application added by hand."""
+    state: ConstraintState = ConstraintState.ACTIVE
+    scope: Literal["session", "owner"] = "session"
+    source: Literal["rule", "model", "app"]
+    seq: int | None = None
+    """The log entry it was said in; None if added by the application."""
+    start: int = 0
+    end: int = 0
+    """The span within that entry's text, in characters, half open."""
+    confidence: float = 1.0
+    """0..1"""
+    created_version: int
+    ended_version: int | None = None
+    superseded_by: str | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What stands for every entry up to and including `upto_seq`."""
+
+    text: str
+    upto_seq: int
+    tokens: int
+    method: Literal["model", "extract"]
+    """A language model's summary, or the deterministic extract that stands in for one."""
+    model: str = ""
+    prompt_version: str = ""
+    quality: float | None = None
+    """Share of names, numbers, dates and negations of the source that it still holds, 0..1."""
+    created_version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A log entry that recall found, and why."""
+
+    entry: Entry
+    score: float
+    """0..1, higher is nearer; comparable between queries."""
+    keyword: float = 0.0
+    """The keyword leg's part of the score, 0..1."""
+    vector: float | None = None
+    """The vector leg's part, 0..1; None if that leg did not answer or had no vector."""
+    why: str = ""
+    """For a reader: the words that matched, the nearness in meaning, a neighbour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """What recall found for one query."""
+
+    hits: tuple[Hit, ...] = ()
+    """Best first; ties by newest."""
+    need: float = 0.0
+    """How much the query asks for the past, 0 (small talk) .. 1 (nothing but the past)."""
+    legs: tuple[str, ...] = ()
+    """The legs that answered: "keyword", "vector"."""
+    note: str = ""
+    """Why a leg did not answer; "" if all did."""

@@ -1,0 +1,1 @@
+"""The truth: what was said, durable, versioned, one turn a transaction."""

@@ -1,0 +1,1 @@
+"""Conformance suites and honest fakes, for anyone who adds a backend."""
