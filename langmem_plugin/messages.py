@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 from langmem_plugin.errors import InvalidMessage
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A JSON value."""
 
 JsonObject: TypeAlias = "dict[str, Json]"
