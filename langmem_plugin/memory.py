@@ -16,7 +16,8 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, session_key
 from langmem_plugin.errors import StoreClosed
 from langmem_plugin.models import ChatModel, Embedder
-from langmem_plugin.projections.runner import Projection, Runner
+from langmem_plugin.projections.lane import Projection
+from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
