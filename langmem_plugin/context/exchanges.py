@@ -80,7 +80,7 @@ def group(entries: Sequence[Entry]) -> list[tuple[Entry, ...]]:
             elif role is Role.TOOL:
                 open_ids.discard(message.tool_call_id)
         previous = role
-    return [tuple(entries[start:end]) for start, end in zip(starts, [*starts[1:], len(entries)], strict=True)]
+    return [tuple(entries[start:end]) for start, end in zip(starts, [*starts[1:], len(entries)], strict=False)]
 
 
 def _answered_later(entries: Sequence[Entry], position: int, open_ids: set[str | None]) -> bool:
