@@ -252,6 +252,16 @@ def test_too_long_is_asked_again_then_cut(memory):
     assert long.startswith(shown(memory).text)
 
 
+def test_a_short_source(memory):
+    """Where little was said the summary is no longer than that, even if the model says more."""
+    memory.session("s", owner="ann").add(user("Hi, I am Ann."), assistant("Hello Ann."))
+    memory.session("s", owner="ann").add(user("How are you?"), assistant("Fine."))
+    memory.session("s", owner="ann").add(user("Good."), assistant("Yes."))
+    model = Scripted("The user is called Ann. " + "The assistant greeted her and was glad to hear from her. " * 2)
+    finish(projection(memory, model))
+    assert shown(memory).text == "The user is called Ann."
+
+
 BAD = {
     "empty": "",
     "blank": " \n\t ",

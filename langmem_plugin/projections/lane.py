@@ -57,7 +57,7 @@ class Pace:
     """Sessions with work outstanding; past it, a note is dropped and counted."""
     retry_s: float = 1.0
     """The first pause after a failure; it doubles up to `max_retry_s`, and varies by half."""
-    max_retry_s: float = 60.0
+    max_retry_s: float = 600.0
     patience: int = 3
     """Failures in a row of one session after which its work counts as parked."""
     breaker_after: int = 5

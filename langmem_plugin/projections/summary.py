@@ -254,12 +254,12 @@ class SummaryProjection:
         return text[: word + 1] if word > 0 and end < len(text) else text[:end]
 
     def _summarised(self, model: ChatModel, old: str, conversation: str) -> str:
-        limit = self._config.max_tokens
         source = self._count(old) + self._count(conversation)
+        limit = min(self._config.max_tokens, source)  # no summary is longer than what it summarises
         prompt = self._prompts.update.format(
-            summary=old or "(none yet)", conversation=conversation, words=_words(min(limit, source))
+            summary=old or "(none yet)", conversation=conversation, words=_words(limit)
         )
-        text, tokens = self._ask(model, prompt, source_tokens=source, limit=limit)
+        text, tokens = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
         if tokens > limit:
             text, tokens = self._shortened(model, text, tokens, limit)
         if tokens > limit:
@@ -273,14 +273,14 @@ class SummaryProjection:
         draft = cut_at_sentence(text, count=self._count, max_tokens=self._config.chunk_tokens + limit)
         prompt = self._prompts.shorten.format(summary=draft, words=_words(limit), tokens=tokens, limit=limit)
         try:
-            shorter, fewer = self._ask(model, prompt, source_tokens=tokens, limit=limit)
+            shorter, fewer = self._ask(model, prompt, source_tokens=tokens)
         except ModelFailed:
             return text, tokens
         return (shorter, fewer) if fewer < tokens else (text, tokens)
 
-    def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int, limit: int) -> tuple[str, int]:
+    def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int) -> tuple[str, int]:
         # Room beyond the limit shows an answer that is too long, instead of one that is cut off.
-        cap = 2 * limit
+        cap = 2 * self._config.max_tokens
         text = tidy(model.complete(self._prompts.system, prompt, max_tokens=cap))
         tokens = self._count(text)
         if fault := fault_of(text, tokens=tokens, source_tokens=source_tokens, cap=cap):
