@@ -137,7 +137,7 @@ class _Assembly:
         self.fixed = self.counter.priming + system_tokens + self.tool_tokens
         self.reserved = count(self.query) if self.as_pair and self.query is not None else 0
         share = int(self.budget.constraints * self.budget.prompt)
-        if self.constraint_tokens > share:
+        if constraints and self.constraint_tokens > share:
             raise BudgetTooSmall(
                 needed=self.constraint_tokens,
                 available=max(0, share),
