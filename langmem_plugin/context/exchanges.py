@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from langmem_plugin.context import rendering
 from langmem_plugin.context.rendering import sendable_text
@@ -24,8 +25,7 @@ EMPTY_RESULT = "(empty result)"
 OPENING = "(the assistant speaks first)"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One message on its way into a request."""
 
     message: Message
@@ -86,6 +86,8 @@ def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
         exchange: The lines of one exchange, or of several in a row.
         awaiting: The last step may have calls without results, because they are being run.
     """
+    if len(exchange) == 2 and _plain(exchange[0], Role.USER) and _plain(exchange[1], Role.ASSISTANT):
+        return list(exchange)
     out: list[Line] = []
     for line in pair(exchange, awaiting=awaiting):
         ready = _ready(line)
@@ -103,6 +105,10 @@ def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
             out.append(Line(user(OPENING)))
         out.append(ready)
     return out
+
+
+def _plain(line: Line, role: Role) -> bool:
+    return line.message.role is role and not line.message.tool_calls and not line.before and _sendable(line.message)
 
 
 def join(parts: Iterable[Sequence[Line]]) -> list[Line]:
@@ -140,6 +146,8 @@ def merge(first: Line, second: Line) -> Line:
 def unique_ids(request: Sequence[Line]) -> list[Line]:
     """The lines with every tool call's id present and used once; the first use keeps its id."""
     used: set[str] = set()
+    if not any(line.message.tool_calls for line in request):
+        return list(request)
     out: list[Line] = []
     open_calls: list[tuple[str | None, str]] = []  # the id as it was, the id as it is sent
     for line in request:
@@ -162,7 +170,7 @@ def unique_ids(request: Sequence[Line]) -> list[Line]:
 
 
 def _changed(line: Line, message: Message) -> Line:
-    return replace(line, message=message, tokens=None, altered=True)
+    return line._replace(message=message, tokens=None, altered=True)
 
 
 def _unused(id: str | None, seq: int | None, seen: set[str]) -> str:
