@@ -16,10 +16,10 @@ except ImportError as error:
     raise MissingExtra("the LangChain adapter", "langchain-core", "langchain") from error
 
 from langchain_langmem_plugin.convert import from_core, to_core
-#from langchain_langmem_plugin.history import HybridChatMessageHistory
-#from langchain_langmem_plugin.retriever import HybridMemoryRetriever
-#from langchain_langmem_plugin.runnable import with_memory
-#from langchain_langmem_plugin.tools import memory_tools
+from langchain_langmem_plugin.history import HybridChatMessageHistory
+from langchain_langmem_plugin.retriever import HybridMemoryRetriever
+from langchain_langmem_plugin.runnable import with_memory
+from langchain_langmem_plugin.tools import memory_tools
 
 if TYPE_CHECKING:
     from langchain_langmem_plugin.middleware import HybridMemoryMiddleware

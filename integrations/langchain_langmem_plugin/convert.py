@@ -79,9 +79,7 @@ def to_core(message: BaseMessage) -> Message:
     if whole.type == "remove":
         raise InvalidMessage("a RemoveMessage is an instruction to LangGraph, not a message", "do not store it")
     if whole.type not in _CLASSES:
-        raise InvalidMessage(
-            f"a {type(whole).__name__} has type {whole.type!r}", "use LangChain's own message classes"
-        )
+        raise InvalidMessage(f"a {type(whole).__name__} has type {whole.type!r}", "use LangChain's own message classes")
     neutral, layout = _neutral(whole)
     base = _build(neutral, whole.type, layout, {})
     beyond = _difference(whole, base)
@@ -146,7 +144,9 @@ def _neutral(message: BaseMessage) -> tuple[Message, Layout | None]:
 def _calls(message: BaseMessage) -> tuple[ToolCall, ...]:
     if not isinstance(message, AIMessage):
         return ()
-    calls = [ToolCall(id=call["id"], name=call["name"], arguments=_arguments(call["args"])) for call in message.tool_calls]
+    calls = [
+        ToolCall(id=call["id"], name=call["name"], arguments=_arguments(call["args"])) for call in message.tool_calls
+    ]
     calls += [
         ToolCall(id=call.get("id"), name=call.get("name") or "", arguments=call.get("args") or "")
         for call in message.invalid_tool_calls
@@ -236,4 +236,3 @@ def _difference(whole: BaseMessage, base: BaseMessage) -> JsonObject:
     for name, extra in (whole.model_extra or {}).items():
         beyond[name] = plain(extra, name)
     return beyond
-

@@ -129,12 +129,24 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def _without_retries(messages: Sequence[Message], before: Sequence[Message]) -> list[Message]:
-    asked = [message for message in before if message.role is Role.USER]
+    """The messages without user messages that the open turn ends on already."""
+    asked = _last_asked(before)
     kept: list[Message] = []
     for message in messages:
-        if message.role is Role.USER:
-            if any(same_words(message, earlier) for earlier in asked):
-                continue
+        if message.role is not Role.USER:
+            kept.append(message)
+        elif not any(same_words(message, earlier) for earlier in asked):
             asked.append(message)
-        kept.append(message)
+            kept.append(message)
     return kept
+
+
+def _last_asked(messages: Sequence[Message]) -> list[Message]:
+    """The newest run of user messages, with nothing but tool calls and results after it."""
+    asked: list[Message] = []
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            asked.append(message)
+        elif asked:
+            break
+    return asked
