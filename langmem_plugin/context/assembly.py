@@ -136,13 +136,13 @@ class _Assembly:
         self.tool_tokens = self.counter.count_tools(tools) if tools else 0
         self.fixed = self.counter.priming + system_tokens + self.tool_tokens
         self.reserved = count(self.query) if self.as_pair and self.query is not None else 0
-        share = int(self.budget.constraints * self.budget.prompt)
+        share = self.budget.tokens("constraints")
         if self.constraint_tokens > share:
             raise BudgetTooSmall(
                 needed=self.constraint_tokens,
                 available=max(0, share),
                 constraints=len(constraints),
-                what=f"{len(constraints)} constraints (their share of the prompt is {self.budget.constraints:.0%})",
+                what=f"{len(constraints)} constraints (they may have {share} tokens of the prompt)",
             )
 
     # What is there
@@ -230,7 +230,7 @@ class _Assembly:
             if self.documents:
                 self.cut.append(f"{len(self.documents)} documents left out: there is no new message to put them before")
             return ""
-        room = min(int(self.budget.documents * self.budget.prompt), left)
+        room = min(self.budget.tokens("documents"), left)
         shown: list[Document] = []
         used = self.counter.count(rendering.documents_block(()))
         for document in self.documents:

@@ -57,11 +57,11 @@ def recall_room(need: float, *, budget: Budget, free: int, most: int) -> int:
     """
     if need < NEED_NOTHING:
         return 0
-    share = budget.recall * budget.prompt
+    share = budget.tokens("recall")
     if need < NEED_SHRINK:
         return max(0, min(int(share), free, most))
     ramp = (need - NEED_SHRINK) / (1 - NEED_SHRINK)
-    wanted = share + max(0.0, budget.recall_max - budget.recall) * budget.prompt * ramp
+    wanted = share + max(0, budget.tokens("recall_max") - share) * ramp
     return max(0, min(int(wanted), most))
 
 

@@ -41,7 +41,7 @@ def history_room(*, budget: Budget, system_tokens: int, constraints_tokens: int,
 
 def summary_room(*, budget: Budget, config: MemoryConfig) -> int:
     """Tokens that the summary may have."""
-    return min(config.summary.max_tokens, int(budget.summary * budget.prompt))
+    return min(config.summary.max_tokens, budget.tokens("summary"))
 
 
 def sticky_room(*, budget: Budget, config: MemoryConfig) -> int:
@@ -50,7 +50,7 @@ def sticky_room(*, budget: Budget, config: MemoryConfig) -> int:
     A larger one was sent by pushing the window back for one request; repeating it would
     push the window back for good.
     """
-    return int(budget.recall * budget.prompt) if config.recall.sticky else 0
+    return budget.tokens("recall") if config.recall.sticky else 0
 
 
 def display_high(room: int, *, budget: Budget, config: MemoryConfig) -> int:

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.store.protocol import KeywordStats, Postings
 
-
-@dataclass(frozen=True, slots=True)
-class Postings:
-    """Where one term stands in one session: three columns of equal length, `seqs` ascending."""
-
-    seqs: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int32]
-    """How often the term stands in the message."""
-    lengths: npt.NDArray[np.int32]
-    """Terms of the whole message, repetitions included."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeywordStats:
-    """The two figures of a session that BM25 needs besides the postings."""
-
-    documents: int
-    """Messages in the index, those without any term included."""
-    length: int
-    """Sum of the messages' lengths in terms."""
+__all__ = ["KeywordStats", "Postings", "RecallStore", "VectorSearch"]
 
 
 class RecallStore(Protocol):
