@@ -245,7 +245,7 @@ def _texts(value: Json) -> list[str]:
     return []
 
 
-def _text(value: Json) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 

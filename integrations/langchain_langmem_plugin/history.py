@@ -18,9 +18,11 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_langmem_plugin.convert import from_core_all, to_core_all
 from langchain_langmem_plugin.recording import record, without_echo
+from langchain_langmem_plugin.system import one_system
 from langmem_plugin.config import Budget
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.memory import Memory
+from langmem_plugin.messages import Role
 from langmem_plugin.session import Session
 
 if TYPE_CHECKING:
@@ -179,7 +181,14 @@ class HybridChatMessageHistory(_Base):
     def _read(self) -> list[BaseMessage]:
         context = self.session.context(system=self._system, budget=self._budget)
         open_turn = self.session.resume()
-        return from_core_all([*context.messages, *(open_turn.messages if open_turn else ())])
+        pending = open_turn.messages if open_turn else ()
+        report = context.report
+        if not (report.summarised or report.waiting or report.cut):
+            log = [entry.message for entry in self.session.history()]
+            if any(message.role is Role.SYSTEM for message in log):
+                # A request carries them as notes of the application, a history gives them back.
+                return one_system(from_core_all([*context.messages[: bool(context.system)], *log, *pending]))
+        return from_core_all([*context.messages, *pending])
 
     def _in_run(self) -> bool:
         """Whether a `RunnableWithMessageHistory` is running on this object right now."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 
@@ -110,8 +110,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         if not conversation:
             return request
         return request.override(
-            messages=[*before, *conversation, *after],
-            system_message=with_constraints(first, given, context.system),  # type: ignore[typeddict-item]
+            messages=cast("list[AnyMessage]", [*before, *conversation, *after]),
+            system_message=with_constraints(first, given, context.system),
         )
 
     def _context(

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.messages import SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.base import RunnableLike, coerce_to_runnable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
@@ -85,7 +85,7 @@ def with_memory(
     """
     if history_messages_key is not None and input_messages_key is None:
         raise InvalidSetting("input_messages_key", None, "say where the input holds what is new")
-    inner = coerce_to_runnable(runnable)
+    inner: Runnable[Any, Any] = coerce_to_runnable(runnable)
     return _WithMemory(
         merge_systems(inner) if history_messages_key else inner,
         memory=memory,
@@ -200,8 +200,8 @@ class _WithMemory(Runnable[Any, Any]):
     def _begin(self, given: Any, config: RunnableConfig) -> _Run:
         session = self._session(config)
         asked = asked_in(given, self._keys.input)
-        systems = [message for message in asked if message.type == "system"]
-        new = to_core_all(message for message in asked if message.type != "system")
+        systems = [message for message in asked if isinstance(message, SystemMessage)]
+        new = to_core_all(message for message in asked if not isinstance(message, SystemMessage))
         # Results of tools go on with the turn that called them.
         turn = session.resume() if new and all(message.role is Role.TOOL for message in new) else None
         began = turn is None
@@ -221,9 +221,9 @@ class _WithMemory(Runnable[Any, Any]):
         return run
 
     def _show_all(
-        self, run: _Run, session: Session, given: Any, new: Sequence[Message], systems: Sequence[BaseMessage]
+        self, run: _Run, session: Session, given: Any, new: Sequence[Message], systems: Sequence[SystemMessage]
     ) -> None:
-        first: BaseMessage | None = SystemMessage(self._system) if self._system else None
+        first: SystemMessage | None = SystemMessage(self._system) if self._system else None
         if len(systems) == 1 and first is None:
             first = systems[0]
         elif systems:

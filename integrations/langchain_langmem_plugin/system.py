@@ -12,7 +12,7 @@ def system_text(messages: Sequence[BaseMessage]) -> str:
     return "\n\n".join(text for message in messages if (text := str(message.text)))
 
 
-def with_constraints(message: BaseMessage | None, given: str, system: str) -> BaseMessage | None:
+def with_constraints(message: SystemMessage | None, given: str, system: str) -> SystemMessage | None:
     """The system message to send.
 
     Text stays one text, because some servers take no blocks there. Blocks stay as they
@@ -36,12 +36,13 @@ def with_constraints(message: BaseMessage | None, given: str, system: str) -> Ba
 
 def one_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """The messages with the system messages at their start made one; several are refused by some providers."""
-    count = 0
-    while count < len(messages) and messages[count].type == "system":
-        count += 1
-    if count <= 1:
+    systems: list[SystemMessage] = []
+    for message in messages:
+        if not isinstance(message, SystemMessage):
+            break
+        systems.append(message)
+    if len(systems) <= 1:
         return list(messages)
-    first: BaseMessage | None = messages[0]
-    given = system_text(messages[:1])
-    merged = with_constraints(first, given, given + "\n\n" + system_text(messages[1:count]))
-    return [*([merged] if merged is not None else []), *messages[count:]]
+    given = system_text(systems[:1])
+    merged = with_constraints(systems[0], given, given + "\n\n" + system_text(systems[1:]))
+    return [merged or systems[0], *messages[len(systems) :]]

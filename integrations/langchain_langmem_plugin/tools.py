@@ -22,7 +22,7 @@ from langmem_plugin.messages import Role
 from langmem_plugin.records import ConstraintKind
 from langmem_plugin.session import Session
 
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+_SENTENCE_END = re.compile("(?<=[.!?\u3002\uff01\uff1f])\\s+|\\n+")
 _TAKES_BACK = re.compile(
     r"\b(no longer|not? any ?more|forget|ignore|drop|cancel|revoke|lift|remove|undo|instead|never ?mind|"
     r"don't need|do not need|doesn't apply|changed my mind|from now on|"

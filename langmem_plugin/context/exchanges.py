@@ -80,7 +80,8 @@ def group(entries: Sequence[Entry]) -> list[tuple[Entry, ...]]:
             elif role is Role.TOOL:
                 open_ids.discard(message.tool_call_id)
         previous = role
-    return [tuple(entries[start:end]) for start, end in zip(starts, [*starts[1:], len(entries)], strict=True)]
+    ends = [*starts[1:], len(entries)] if starts else []
+    return [tuple(entries[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _answered_later(entries: Sequence[Entry], position: int, open_ids: set[str | None]) -> bool:
