@@ -9,6 +9,16 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("the LlamaIndex adapter", "llama-index-core", "llama-index") from error
 
+from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
+from llama_index.memory.langmem_plugin.constrained import with_constraints
 from llama_index.memory.langmem_plugin.convert import from_message, to_message
+from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
 
-__all__ = ["from_message", "to_message"]
+__all__ = [
+    "HybridChatMemoryBuffer",
+    "HybridMemoryRetriever",
+    "TokenLimitExceeded",
+    "from_message",
+    "to_message",
+    "with_constraints",
+]
