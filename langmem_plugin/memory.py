@@ -16,9 +16,11 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, session_key
 from langmem_plugin.errors import StoreClosed
 from langmem_plugin.models import ChatModel, Embedder
-from langmem_plugin.projections.runner import Projection, Runner
+from langmem_plugin.projections.lane import Projection
+from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
-from langmem_plugin.projections.vectors import VectorIndex, VectorProjection
+from langmem_plugin.projections.vector_index import VectorIndex
+from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.session import Session
@@ -67,11 +69,10 @@ class Memory:
                     plan=self._plan,
                     counter=counter,
                     config=config.summary,
-                    clock=clock,
                 )
             )
         if vectors is not None and embedder is not None:
-            projections.append(VectorProjection(store, embedder=embedder, index=vectors))
+            projections.append(VectorProjection(store, embedder, vectors))
         self._runner = Runner(projections)
         self._engine = Engine(
             store=store,
@@ -128,7 +129,7 @@ class Memory:
         try:
             index = None
             if embed is not None and config.recall.enabled:
-                index = VectorIndex(store, model=embed.name, place=vectors or _beside(store))
+                index = VectorIndex(store, embed.name, vectors or _beside(store))
             return cls(
                 store,
                 config=config,

@@ -169,7 +169,7 @@ def _parse(url: str) -> URL:
         raise InvalidSetting("url", url, _FORMS) from error
     if parsed.get_backend_name() != "sqlite":
         raise InvalidSetting("url", parsed.render_as_string(hide_password=True), _FORMS)
-    if parsed.host or "\0" in (parsed.database or "") or (parsed.database or "").startswith("file:"):
+    if parsed.query or parsed.host or "\0" in (parsed.database or "") or (parsed.database or "").startswith("file:"):
         raise InvalidSetting("url", url, _FORMS + "; a path starts after three slashes")
     return parsed
 

@@ -226,7 +226,7 @@ class Store(Protocol):
         ...
 
     def save_vectors(self, key: SessionKey, model: str, seqs: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
-        """Keep vectors, one row a seq; those already kept are replaced."""
+        """Keep vectors, one row a seq; one that is there stays, one for a forgotten entry is dropped."""
         ...
 
     def skip_vectors(self, key: SessionKey, model: str, seqs: Sequence[int]) -> None:
@@ -239,8 +239,14 @@ class Store(Protocol):
         """Kept vectors with seq > after: numbers ascending, and one row each (0 columns if there are none)."""
         ...
 
-    def count_vectors(self, model: str) -> int:
-        """Vectors of this model in all sessions."""
+    def vectors_of(
+        self, key: SessionKey, model: str, seqs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The kept vectors of these entries, ascending; those without one are left out."""
+        ...
+
+    def count_vectors(self, model: str, *, key: SessionKey | None = None) -> int:
+        """Vectors of this model, of one session or of all."""
         ...
 
     def vector_keys(self, model: str) -> list[SessionKey]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
@@ -18,7 +18,7 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import constraint_of, constraint_row, entry_of, summary_of, to_micros
-from langmem_plugin.store.sql_log import new_version, session_row
+from langmem_plugin.store.sql_log import chunks, new_version, session_row
 
 _VECTOR = np.dtype("<f4")
 
@@ -182,24 +182,32 @@ class SqlDerived:
         table = schema.embeddings.c
         with self._database.read() as connection:
             row = session_row(connection, key)
-            rows: Sequence[Any] = ()
-            if row is not None:
-                rows = connection.execute(
-                    select(table.seq, table.vector)
-                    .where(table.session_id == row["id"], table.model == model, table.seq > after)
-                    .where(func.length(table.vector) > 0)
-                    .order_by(table.seq)
-                ).all()
-        if not rows:
-            return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-        matrix = np.frombuffer(b"".join(blob for _, blob in rows), dtype=_VECTOR).reshape(len(rows), -1)
-        return np.array([seq for seq, _ in rows], np.int64), matrix.astype(np.float32, copy=True)
+            if row is None:
+                return _matrix(())
+            return _matrix(connection.execute(_vectors(row["id"], model).where(table.seq > after)).all())
 
-    def count_vectors(self, model: str) -> int:
+    def vectors_of(
+        self, key: SessionKey, model: str, seqs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """See `Store.vectors_of`."""
+        table = schema.embeddings.c
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return _matrix(())
+            rows: list[Any] = []
+            for chunk in chunks(sorted({int(seq) for seq in seqs})):
+                rows += connection.execute(_vectors(row["id"], model).where(table.seq.in_(chunk))).all()
+        return _matrix(rows)
+
+    def count_vectors(self, model: str, *, key: SessionKey | None = None) -> int:
         """See `Store.count_vectors`."""
         table = schema.embeddings.c
         query = select(func.count()).where(table.model == model, func.length(table.vector) > 0)
         with self._database.read() as connection:
+            if key is not None:
+                row = session_row(connection, key)
+                query = query.where(table.session_id == (-1 if row is None else row["id"]))
             return connection.scalar(query.select_from(schema.embeddings)) or 0
 
     def vector_keys(self, model: str) -> list[SessionKey]:
@@ -219,23 +227,41 @@ class SqlDerived:
             row = session_row(connection, key)
             if row is None or not seqs:  # forgotten meanwhile
                 return
-            held = set(
+            messages = schema.messages.c
+            between = (int(min(seqs)), int(max(seqs)))
+            wanted = set(
                 connection.scalars(
-                    select(schema.messages.c.seq).where(
-                        schema.messages.c.session_id == row["id"],
-                        schema.messages.c.seq.between(int(min(seqs)), int(max(seqs))),
+                    select(messages.seq).where(messages.session_id == row["id"], messages.seq.between(*between))
+                )
+            ) - set(
+                connection.scalars(
+                    select(table.c.seq).where(
+                        table.c.session_id == row["id"], table.c.model == model, table.c.seq.between(*between)
                     )
                 )
             )
-            mine = and_(table.c.session_id == row["id"], table.c.model == model)
-            pairs = [(int(seq), blob) for seq, blob in zip(seqs, blobs, strict=True) if int(seq) in held]
-            for seq, _ in pairs:
-                connection.execute(delete(table).where(mine, table.c.seq == seq))
+            pairs = [(int(seq), blob) for seq, blob in zip(seqs, blobs, strict=True) if int(seq) in wanted]
             if pairs:
                 connection.execute(
                     insert(table),
                     [{"session_id": row["id"], "model": model, "seq": seq, "vector": blob} for seq, blob in pairs],
                 )
+
+
+def _vectors(session_id: int, model: str) -> Any:
+    table = schema.embeddings.c
+    return (
+        select(table.seq, table.vector)
+        .where(table.session_id == session_id, table.model == model, func.length(table.vector) > 0)
+        .order_by(table.seq)
+    )
+
+
+def _matrix(rows: Sequence[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    if not rows:
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32)
+    matrix = np.frombuffer(b"".join(blob for _, blob in rows), dtype=_VECTOR).reshape(len(rows), -1)
+    return np.array([seq for seq, _ in rows], np.int64), matrix.astype(np.float32, copy=True)
 
 
 def newest_summary(connection: Any, session_id: int, *, method: str | None = None) -> Summary | None:

@@ -173,7 +173,7 @@ class SqlLog:
             if row is None:
                 return []
             found: list[Entry] = []
-            for chunk in _chunks(wanted):
+            for chunk in chunks(wanted):
                 query = _entries(row["id"]).where(schema.messages.c.seq.in_(chunk))
                 found += [entry_of(entry) for entry in connection.execute(query).mappings()]
         return found
@@ -187,7 +187,7 @@ class SqlLog:
             if row is None:
                 return found
             for table in (schema.messages, schema.staged):
-                for chunk in _chunks(wanted):
+                for chunk in chunks(wanted):
                     rows = connection.execute(
                         select(table.c.message_id, table.c.turn_id).where(
                             table.c.session_id == row["id"], table.c.message_id.in_(chunk)
@@ -353,6 +353,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
         )
 
 
-def _chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Parts that are small enough for an IN list."""
     for start in range(0, len(values), _BATCH):
         yield values[start : start + _BATCH]

@@ -98,6 +98,11 @@ class TokenCounter:
         """What is added around the text."""
         return self._source.overheads
 
+    @property
+    def priming(self) -> int:
+        """What a request adds once for the answer's opening."""
+        return self.overheads.reply
+
     def with_overheads(self, **changes: int) -> TokenCounter:
         """The same counter with other framing figures, for example `image=85`.
 
@@ -151,7 +156,7 @@ class TokenCounter:
 
     def count_request(self, messages: Iterable[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
         """Tokens of a whole request: messages, tool schemas and the answer's opening."""
-        return sum(self.count_message(message) for message in messages) + self.count_tools(tools) + self.overheads.reply
+        return sum(self.count_message(message) for message in messages) + self.count_tools(tools) + self.priming
 
     def _block(self, block: Block) -> int:
         match block:
