@@ -14,7 +14,7 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ToolCallBlock,
 )
-from llama_index.core.base.retriever import BaseRetriever
+from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.schema import NodeWithScore, TextNode
