@@ -22,7 +22,19 @@ from langmem_plugin.errors import (
 )
 from langmem_plugin.messages import Message, Text, ToolCall, assistant, tool_result, user
 
-ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "x\udfffy", "\x85", "\u2028", "🙂", "한국어", "'; DROP TABLE messages; --"]
+ODD_TEXTS = [
+    "",
+    " ",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "x\udfffy",
+    "\x85",
+    "\u2028",
+    "🙂",
+    "한국어",
+    "'; DROP TABLE messages; --",
+]
 
 
 @pytest.fixture(params=["sqlite://", "file"])

@@ -136,13 +136,8 @@ class _Assembly:
         self.tool_tokens = self.counter.count_tools(tools) if tools else 0
         self.fixed = self.counter.priming + system_tokens + self.tool_tokens
         self.reserved = count(self.query) if self.as_pair and self.query is not None else 0
-<<<<<<< ours
         share = self.budget.tokens("constraints")
         if self.constraint_tokens > share:
-=======
-        share = int(self.budget.constraints * self.budget.prompt)
-        if constraints and self.constraint_tokens > share:
->>>>>>> theirs
             raise BudgetTooSmall(
                 needed=self.constraint_tokens,
                 available=max(0, share),

@@ -165,7 +165,11 @@ class Lane:
             self._changed.notify_all()
 
     def stop(self, until: float) -> None:
-        """Wait for the drained thread up to `until` (monotonic), then leave it behind."""
+        """Wait for the drained thread up to `until` (monotonic), then leave it behind.
+
+        A projection with a `grace_s` has that many seconds more for the step under way: a
+        thread that ends with the process inside a native library takes the process down.
+        """
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             self._stopping = True
@@ -174,7 +178,7 @@ class Lane:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        thread.join(0.05)
+        thread.join(getattr(self._projection, "grace_s", 0.05))
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():

@@ -24,8 +24,10 @@ class VectorProjection:
     """Takes a session's vectors to the head of its log, one batch a call."""
 
     name = "vectors"
+    grace_s = 30.0
+    """How long a batch under way may hold up the end: it runs in native code."""
 
-    def __init__(self, table: VectorTable, embedder: Embedder, index: VectorIndex, *, batch: int = 32) -> None:
+    def __init__(self, table: VectorTable, embedder: Embedder, index: VectorIndex, *, batch: int = 8) -> None:
         self._table = table
         self._embedder = embedder
         self._index = index

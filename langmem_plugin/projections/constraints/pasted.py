@@ -49,7 +49,9 @@ _OWN = re.compile(
     r"(?i)\b(?:my|our|these|following) (?:own )?(?:rules?|preferences?|requirements?|constraints?|wishes|instructions|"
     r"guidelines|conditions|restrictions|needs|facts|details|info)\b|\b(?:about me|keep in mind|remember|note|rules)\b"
 )
-_GREETING = re.compile(r"(?im)^(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá|good (?:morning|afternoon)) ?[^\n,!]{0,40}[,!][ \t]*$")
+_GREETING = re.compile(
+    r"(?im)^(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá|good (?:morning|afternoon)) ?[^\n,!]{0,40}[,!][ \t]*$"
+)
 _SIGN_OFF = re.compile(
     r"(?im)^(?:(?:best|kind|warm|many)? ?(?:regards|wishes)|best|sincerely|cheers|yours [^\n,]{2,20}|viele grüße|"
     r"mit freundlichen grüßen|cordialement|saludos|cordiali saluti|atenciosamente|groeten),?[ \t]*$"
@@ -74,7 +76,9 @@ _INVISIBLE = re.compile(
     "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
 )
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
-_MIXED = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}")
+_MIXED = re.compile(
+    "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
+)
 _BASE64 = re.compile(r"\b(?=[A-Za-z0-9+/]{0,200}\d)(?=[A-Za-z0-9+/]{0,200}[A-Z])[A-Za-z0-9+/]{40,}={0,2}")
 
 

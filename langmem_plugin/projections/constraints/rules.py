@@ -258,9 +258,7 @@ def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) 
     )
 
 
-def _statements(
-    said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]
-) -> list[_Statement]:
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]) -> list[_Statement]:
     """The binding statements of one sentence, by the first language that has any."""
     for language in spoken_in:
         rules = _candidates(language, low, start, end)
