@@ -187,12 +187,14 @@ def test_get_changes_nothing_and_gives_copies(buffer):
 def test_get_all_is_the_raw_transcript(open_buffer):
     """`get_all` has neither constraints nor recall nor summary in it."""
     buffer = open_buffer(token_limit=600)
+    buffer.put(user("Never call me before noon."))
     for number in range(30):
-        buffer.put(user(f"I must never eat nuts. The code of door {number} is {number * 7}."))
         buffer.put(assistant("Noted."))
+        buffer.put(user(f"The code of door {number} is {number * 7}, and it opens on day {number} only."))
+    buffer.put(assistant("Noted."))
     assert buffer.get()[0].role == "system"
     everything = buffer.get_all()
-    assert len(everything) == 60
+    assert len(everything) == 62
     assert {m.role.value for m in everything} == {"user", "assistant"}
 
 
@@ -211,15 +213,17 @@ def test_every_form_of_input(open_buffer, form):
     got = buffer.get(input=given)
     assert "7351" in "\n".join(m.content for m in got)
     assert all(m.content != question for m in got)
-    assert "7351" not in "\n".join(m.content for m in buffer.get())
+    assert buffer.report.hits
+    buffer.get()
+    assert not buffer.report.hits
 
 
 def test_recall_stands_before_the_open_message_and_stays(open_buffer):
     """Within a turn every get gives the same bytes, recall before the user's own text (G13)."""
-    buffer = open_buffer(token_limit=500)
+    buffer = open_buffer(token_limit=900)
     buffer.put(user("The code of the garden door is 7351."))
     buffer.put(assistant("Noted."))
-    for number in range(30):
+    for number in range(45):
         buffer.put(user(f"Tell me a long story about ship number {number} and its crew of {number} men."))
         buffer.put(assistant(f"Ship {number} sailed for {number} days and met a whale and a storm."))
     assert buffer.memory.wait(10)
@@ -505,7 +509,7 @@ def test_chat_history_seeds_a_session_once(open_buffer, tmp_path, caplog):
     assert len(open_buffer(**longer).get_all()) == 6
     other = open_buffer(**{**settings, "chat_history": [user("another")]})
     assert len(other.get_all()) == 6
-    assert "keeps its own" in caplog.text
+    assert "keeps what it holds" in caplog.text
     assert "another" not in caplog.text
 
 

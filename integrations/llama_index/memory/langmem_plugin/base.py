@@ -35,6 +35,7 @@ from llama_index.memory.langmem_plugin.opening import (
     model_name_of,
     open_memory,
     ticket_of,
+    within,
 )
 
 logger = logging.getLogger(__name__)
@@ -97,10 +98,14 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         tokenizer: Tokenizer | None = data.pop("tokenizer_fn", None)
         model_name = data.pop("model_name", None) or model_name_of(llm)
         url: str = data.pop("url", IN_MEMORY)
+        if "token_limit" not in data:
+            settings = memory.config if memory is not None else config
+            data["token_limit"] = settings.budget.prompt if settings is not None else DEFAULT_TOKEN_LIMIT
         if memory is None:
             memory = open_memory(
                 url,
                 config=config,
+                token_limit=data["token_limit"],
                 model_name=model_name,
                 tokenizer=tokenizer,
                 embedder=embedder,
@@ -109,7 +114,6 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         else:
             _refuse(url=url != IN_MEMORY, config=config, embedder=embedder, summarizer=summarizer, tokenizer_fn=tokenizer)
         counter = memory.counter
-        data.setdefault("token_limit", memory.config.budget.prompt if config is not None else DEFAULT_TOKEN_LIMIT)
         super().__init__(
             **data, url=memory.url, tokenizer_fn=tokenizer or (lambda text: [0] * counter.count(text))
         )
@@ -176,8 +180,6 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
             raise ValueError(f"Unexpected kwargs: {kwargs}")
         if llm is not None:
             token_limit = token_limit or int(llm.metadata.context_window * DEFAULT_TOKEN_LIMIT_RATIO)
-        elif token_limit is None and (memory is not None or config is not None):
-            token_limit = (memory.config if memory is not None else config or MemoryConfig()).budget.prompt
         if session_id is None and chat_store_key != DEFAULT_CHAT_STORE_KEY:
             session_id = chat_store_key
         buffer = cls(
@@ -186,7 +188,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
             llm=llm,
             embedder=embedder,
             summarizer=summarizer,
-            token_limit=token_limit if token_limit is not None else DEFAULT_TOKEN_LIMIT,
+            token_limit=token_limit,
             tokenizer_fn=tokenizer_fn,
             chat_store_key=chat_store_key,
             url=url,
@@ -199,7 +201,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         if earlier is None and chat_store is not None:
             earlier = chat_store.get_messages(chat_store_key)
         if earlier and not buffer._talk.seed([to_message(message) for message in earlier]):
-            logger.warning("the session holds another conversation than the chat history given; it keeps its own")
+            logger.warning("the session does not go on from the chat history given; it keeps what it holds")
         return buffer
 
     # -- reading --------------------------------------------------------------------------
@@ -417,9 +419,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
             raise TokenLimitExceeded(
                 needed=taken, available=self.token_limit, constraints=0, what="the engine's own messages"
             )
-        return self._memory.config.budget.model_copy(
-            update={"max_tokens": self.token_limit - taken, "completion": 0}
-        )
+        return within(self._memory.config.budget, self.token_limit - taken)
 
 
 def _checked(message: Any) -> Message:

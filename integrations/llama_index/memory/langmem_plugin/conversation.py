@@ -107,8 +107,11 @@ class Conversation:
                     turn.abort()
                 self.put_all(rest)
                 return
-            self.clear(keep_constraints=True)
+            by_hand = [c for c in self.session.constraints() if c.source == "app" and c.scope == "session"]
+            self.clear()
             self.put_all(messages)
+            for constraint in by_hand:
+                self.session.add_constraint(constraint.text, kind=constraint.kind)
 
     def seed(self, messages: Sequence[Message]) -> bool:
         """Add what `messages` holds beyond the transcript; False if they are another conversation."""

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import tiktoken
 from llama_index.core.utils import get_tokenizer
 
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.errors import StoreClosed
 from langmem_plugin.memory import Memory
 
@@ -42,6 +42,7 @@ def open_memory(
     url: str,
     *,
     config: MemoryConfig | None,
+    token_limit: int,
     model_name: str | None,
     tokenizer: Tokenizer | None,
     embedder: Any,
@@ -49,12 +50,16 @@ def open_memory(
 ) -> Memory:
     """The memory at `url`; one for all buffers of this process that ask with the same arguments.
 
-    A memory that lives in memory only is each buffer's own.
+    A memory that lives in memory only is each buffer's own. The budget is `token_limit`,
+    so that the summary covers what this limit makes leave the window; buffers that share
+    a database each read within their own limit, and the first one's is the memory's.
     """
 
     def fresh() -> Memory:
         model: Any = model_name if tokenizer is None and model_name is not None else counting(tokenizer)
-        return Memory.open(url, config=config, model=model, embedder=embedder, summarizer=summarizer)
+        base = config or MemoryConfig()
+        settings = base.model_copy(update={"budget": within(base.budget, token_limit)}) if token_limit > 0 else base
+        return Memory.open(url, config=settings, model=model, embedder=embedder, summarizer=summarizer)
 
     if is_in_memory(url):
         return fresh()
@@ -70,6 +75,14 @@ def open_memory(
         if known is None or is_closed(known):
             _opened[key] = known = fresh()
         return known
+
+
+def within(budget: Budget, token_limit: int) -> Budget:
+    """The budget with all of `token_limit` for the prompt; amounts in tokens are cut to fit."""
+    fields = ("constraints", "summary", "recall", "recall_max", "documents")
+    amounts = {name: amount for name in fields if isinstance(amount := getattr(budget, name), int)}
+    cut = {name: min(amount, token_limit) for name, amount in amounts.items()}
+    return budget.model_copy(update={"max_tokens": token_limit, "completion": 0, **cut})
 
 
 def counting(tokenizer: Tokenizer | None) -> Callable[[str], int]:
