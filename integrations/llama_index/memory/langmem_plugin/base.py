@@ -112,11 +112,11 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
                 summarizer=summarizer,
             )
         else:
-            _refuse(url=url != IN_MEMORY, config=config, embedder=embedder, summarizer=summarizer, tokenizer_fn=tokenizer)
+            _refuse(
+                url=url != IN_MEMORY, config=config, embedder=embedder, summarizer=summarizer, tokenizer_fn=tokenizer
+            )
         counter = memory.counter
-        super().__init__(
-            **data, url=memory.url, tokenizer_fn=tokenizer or (lambda text: [0] * counter.count(text))
-        )
+        super().__init__(**data, url=memory.url, tokenizer_fn=tokenizer or (lambda text: [0] * counter.count(text)))
         self._memory = memory
         self._model_name = model_name
         self._talk = conversation(memory, self.session_id, owner=self.owner)
