@@ -404,6 +404,7 @@ def sound(tmp_path_factory):
     return table, folder
 
 
+@pytest.mark.slow
 def test_damage_after_a_clean_close_is_healed(sound, query, tmp_path):
     """Any file of the folder damaged: answered meanwhile as by exact search, then by a new index."""
     table, folder = sound
@@ -423,6 +424,7 @@ def test_damage_after_a_clean_close_is_healed(sound, query, tmp_path):
         shutil.rmtree(copy)
 
 
+@pytest.mark.slow
 def test_damage_after_a_crash_is_healed(sound, query, tmp_path):
     """The same without the note of a clean close: a child process finds out, and dies if it must."""
     table, folder = sound
@@ -456,6 +458,7 @@ def test_a_crash_alone_costs_no_rebuild(sound, query, tmp_path):
     index.close()
 
 
+@pytest.mark.slow
 def test_killed_writers_are_recovered_from(tmp_path, query):
     """A writer killed at any moment leaves an index that comes up complete."""
     program = """
@@ -542,6 +545,22 @@ def test_erased_vectors_are_in_no_file(sound, query, tmp_path):
     assert not any(row in held for row in gone)
     assert session_tag(ANN).encode() not in held
     assert any(row in held for row in kept)
+
+
+def test_no_used_memory_reaches_the_files(query, tmp_path):
+    """What the process had in memory before is in no file, neither while the index is open nor after."""
+    table = MemoryVectorTable()
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    assert index.wait(WAIT_S)
+    for first in range(1, 60, 10):
+        litter = [b"canary" * size for size in range(1, 6_000, 3)]
+        del litter
+        fill(table, ANN, 10, seed=first)
+        index.add(ANN, range(first, first + 10))
+        index.search(ANN, query, k=5)
+        assert b"canary" not in bytes_of(tmp_path)
+    index.close()
+    assert b"canary" not in bytes_of(tmp_path)
 
 
 def test_removed_sessions_are_not_found(table, query, opened):
