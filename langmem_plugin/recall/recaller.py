@@ -235,7 +235,7 @@ class Recaller:
         return Hit(
             entry=seen.entries[seq],
             score=score,
-            keyword=float(min(1.0, seen.features[place, DENSE.index("keyword_share")])),
+            keyword=min(1.0, float(seen.keywords.scores[seq]) / seen.keywords.best) if seen.keywords.best > 0 else 0.0,
             vector=None if cosine is None else float(min(1.0, max(0.0, cosine))),
             why="; ".join(reasons),
         )
