@@ -134,7 +134,7 @@ def test_a_failure_names_no_text():
 def test_a_coroutine_is_closed():
     """A callable that gives a coroutine after all fails, without a warning of one never awaited."""
     with pytest.raises(ModelFailed):
-        ask(lambda prompt: later(prompt))
+        ask(lambda prompt: later(prompt))  # noqa: PLW0108 - hides that it is async
 
 
 @pytest.mark.parametrize(
