@@ -8,7 +8,7 @@ reports), and returns spans of the user's own words (guarantee G2).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -21,7 +21,9 @@ from langmem_plugin.records import Constraint, ConstraintKind
 
 __all__ = ["Ended", "Findings", "Found", "find_constraints"]
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
+_JOINED = re.compile(r"[/|<>=+&]")
+_SPACED = str.maketrans(dict.fromkeys("—…/|<>=+&，、。", " "))
 _QUOTED = re.compile(f"{INLINE}+")
 _SHORT = 160
 """A sentence up to this length is kept whole; a longer one is cut at the clauses of its statement."""
@@ -105,26 +107,19 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         >>> [message[item.start : item.end] for item in find_constraints(message).found]
         ['Never suggest peanuts.']
     """
-    words = set(_WORD.findall(_lower(text)))
+    words = _words(_lower(text))
     spoken_in = [
-        language
+        _Possible(language, _candidates(language, words, text))
         for language in languages()
         if _any_cue(language, words, text) or (active and not language.endings.isdisjoint(words))
     ]
-    if not spoken_in:
+    if not (active or any(possible.rules for possible in spoken_in)):
         return _NOTHING
     said = spoken(text)
     low = _lower(said.text)
-    statements: list[_Statement] = []
-    tasks: list[tuple[int, int]] = []
     spans = list(sentences(said.text))
-    for start, end in spans:
-        cut = _statements(said, low, start, end, spoken_in)
-        statements += cut
-        if not cut and _is_task(low, start, end, spoken_in):
-            tasks.append((start, end))
-    keep = [item.found for item in statements if not (item.alone and (tasks or said.text.count("\n\n\n")))]
-    keep = _doubted(text, said, keep)
+    cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
+    keep = _doubted(text, said, _kept(low, spans, cut, spoken_in))
     known = {normalised(item.text) for item in active}
     found: list[Found] = []
     for item in keep:
@@ -134,7 +129,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
             found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else _NOTHING
-    return _with_endings(low, spans, found, active, spoken_in)
+    return _with_endings(low, spans, found, active, [possible.language for possible in spoken_in])
 
 
 def _with_endings(
@@ -188,10 +183,22 @@ def _with_endings(
 
 def _lower(text: str) -> str:
     """Small letters and straight apostrophes, character for character."""
+    if text.isascii():
+        return text.lower()
     low = text.translate(_APOSTROPHES).lower()
     if len(low) != len(text):
         low = "".join(small if len(small := char.lower()) == 1 else char for char in text.translate(_APOSTROPHES))
     return low
+
+
+def _words(low: str) -> set[str]:
+    """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
+    if not low.isascii() or _JOINED.search(low):
+        low = low.translate(_SPACED)
+    words = {word.strip(_MARKS) for word in low.split()}
+    if "'" in low:
+        words |= {word.rpartition("'")[2] for word in words if "'" in word}
+    return words
 
 
 def _any_cue(language: Language, words: set[str], text: str) -> bool:
@@ -200,15 +207,42 @@ def _any_cue(language: Language, words: set[str], text: str) -> bool:
     return not text.isascii() and any(cue in text for cue in language.cues)
 
 
-def _candidates(language: Language, low: str, start: int, end: int) -> list[Rule]:
-    """The rules of which a cue stands in the sentence, each once."""
-    if language.spaced:
-        cues = language.cues.intersection(_WORD.findall(low, start, end))
-    else:
-        sentence = low[start:end]
-        cues = frozenset(cue for cue in language.cues if cue in sentence)
-    rules = {rule.order_index: rule for cue in cues for rule in language.rules[cue]}
-    return [rules[index] for index in sorted(rules)]
+def _candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
+    """By cue that stands in the text, the rules that may fit somewhere in it."""
+    if not language.spaced:
+        return {cue: language.rules[cue] for cue in language.cues if cue in text}
+    possible: dict[str, tuple[Rule, ...]] = {}
+    for cue in language.cues & words:
+        rules = tuple(rule for rule in language.rules[cue] if not rule.also or not rule.also.isdisjoint(words))
+        if rules:
+            possible[cue] = rules
+    return possible
+
+
+@dataclass(frozen=True, slots=True)
+class _Possible:
+    """A language that the message may be in, with the rules whose cues stand in it."""
+
+    language: Language
+    rules: dict[str, tuple[Rule, ...]]
+
+    def within(self, sentence: str) -> list[Rule]:
+        """The rules that may fit a sentence, in the order of the file."""
+        cues = [cue for cue in self.rules if cue in sentence]
+        if not cues:
+            return []
+        if not self.language.spaced:
+            rules = {rule.order_index: rule for cue in cues for rule in self.rules[cue]}
+            return [rules[index] for index in sorted(rules)]
+        words = _words(sentence)
+        rules = {
+            rule.order_index: rule
+            for cue in cues
+            if cue in words
+            for rule in self.rules[cue]
+            if not rule.also or not rule.also.isdisjoint(words)
+        }
+        return [rules[index] for index in sorted(rules)]
 
 
 @dataclass(slots=True)
@@ -221,12 +255,31 @@ class _Sentence:
     end: int
     language: Language
     lead: int
-    requests: list[int]
-    """Where it begins to ask for something."""
-    resumes: list[int]
-    """Where a clause about the speaker begins."""
-    joints: list[tuple[int, int]]
-    """Where one statement ends and the next begins."""
+    _requests: list[int] | None = None
+    _resumes: list[int] | None = None
+    _joints: list[tuple[int, int]] | None = None
+
+    @property
+    def requests(self) -> list[int]:
+        """Where it begins to ask for something."""
+        if self._requests is None:
+            found = self.language.request.finditer(self.low, self.start, self.end)
+            self._requests = [item.start() for item in found]
+        return self._requests
+
+    @property
+    def resumes(self) -> list[int]:
+        """Where a clause about the speaker begins."""
+        if self._resumes is None:
+            self._resumes = [item.end() for item in self.language.resume.finditer(self.low, self.start, self.end)]
+        return self._resumes
+
+    @property
+    def joints(self) -> list[tuple[int, int]]:
+        """Where one statement ends and the next begins."""
+        if self._joints is None:
+            self._joints = [item.span() for item in self.language.joint.finditer(self.low, self.start, self.end)]
+        return self._joints
 
     def left(self, place: int) -> int:
         """Where the clause begins that holds `place`."""
@@ -255,35 +308,53 @@ def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) 
         end=end,
         language=language,
         lead=lead.end() if lead and lead.end() < end else start,
-        requests=[found.start() for found in language.request.finditer(low, start, end)],
-        resumes=[found.end() for found in language.resume.finditer(low, start, end)],
-        joints=[found.span() for found in language.joint.finditer(low, start, end)],
     )
 
 
-def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]) -> list[_Statement]:
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> list[_Statement]:
     """The binding statements of one sentence, by the first language that has any."""
-    for language in spoken_in:
-        rules = _candidates(language, low, start, end)
+    for possible in spoken_in:
+        rules = possible.within(low[start:end])
         if not rules:
             continue
-        sentence = _sentence(said, low, start, end, language)
+        sentence = _sentence(said, low, start, end, possible.language)
         matches = [match for rule in rules if (match := _match(sentence, rule)) is not None]
         if matches:
             return list(_cut(sentence, matches))
     return []
 
 
+def _kept(
+    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[_Possible]
+) -> list[Found]:
+    """All statements; those that bind only when nothing is asked for, only then."""
+    statements = [item for group in cut for item in group]
+    if any(item.alone for item in statements):
+        asked = low.count("\n\n\n") or any(
+            not group and _is_task(low, start, end, spoken_in) for (start, end), group in zip(spans, cut, strict=True)
+        )
+        if asked:
+            statements = [item for item in statements if not item.alone]
+    return [item.found for item in statements]
+
+
+def _place(sentence: _Sentence, rule: Rule, text: str) -> re.Match[str] | None:
+    """Where the rule's words stand, if they do; only at the start of a clause if it says so."""
+    end = sentence.end
+    if not rule.at_start:
+        return rule.pattern.search(text, sentence.start, end)
+    found = rule.pattern.match(text, sentence.lead, end)
+    if found is None and rule.pattern.search(text, sentence.lead, end):
+        places = {*sentence.resumes, *(after for _, after in sentence.joints)}
+        found = next((hit for at in sorted(places) if (hit := rule.pattern.match(text, at, end))), None)
+    return found
+
+
 def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     """The first place where the rule fits and the user asserts what it says."""
     low, end, language = sentence.low, sentence.end, sentence.language
     text = sentence.said.text if rule.cased else low
-    found: re.Match[str] | None
-    if rule.at_start:
-        places = {sentence.lead, *sentence.resumes, *(after for _, after in sentence.joints)}
-        found = next((hit for at in sorted(places) if (hit := rule.pattern.match(text, at, end))), None)
-    else:
-        found = rule.pattern.search(text, sentence.start, end)
+    found = _place(sentence, rule, text)
     if found is None:
         return None
     left = sentence.left(found.start())
@@ -414,13 +485,13 @@ def _expiry(words: str, language: Language) -> timedelta | None:
     return None
 
 
-def _is_task(low: str, start: int, end: int, spoken_in: list[Language]) -> bool:
+def _is_task(low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> bool:
     """Whether a sentence asks for something to be done now."""
     if low[end - 1] in "?？":
         return True
     if end - start < 24:
         return False
-    return not any(language.aside.match(low, start, end) for language in spoken_in)
+    return not any(possible.language.aside.match(low, start, end) for possible in spoken_in)
 
 
 def _doubted(text: str, said: Spoken, found: list[Found]) -> list[Found]:
