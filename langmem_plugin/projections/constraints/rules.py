@@ -111,7 +111,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     spoken_in = [
         _Possible(language, _candidates(language, words, text))
         for language in languages()
-        if _any_cue(language, words, text) or (active and not language.endings.isdisjoint(words))
+        if _any_cue(language, words, text) or (active and _may_end(language, words, text))
     ]
     if not (active or any(possible.rules for possible in spoken_in)):
         return _NOTHING
@@ -205,6 +205,13 @@ def _any_cue(language: Language, words: set[str], text: str) -> bool:
     if language.spaced:
         return not language.cues.isdisjoint(words)
     return not text.isascii() and any(cue in text for cue in language.cues)
+
+
+def _may_end(language: Language, words: set[str], text: str) -> bool:
+    """Whether a word stands in the text without which nothing is taken back."""
+    if language.spaced:
+        return not language.endings.isdisjoint(words)
+    return not text.isascii()
 
 
 def _candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
@@ -386,7 +393,7 @@ def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bo
     if low[sentence.end - 1] in "?？" and not order:
         asked = [at for at in sentence.requests if at > start]
         if not asked and not any(at < left for at in sentence.requests):
-            return bool(language.tag.search(low, start, sentence.end)) or not language.spaced
+            return bool(language.tag.search(low, start, sentence.end))
         if any(at == left for at in sentence.requests) and not any(at <= start for at in sentence.resumes):
             return False
     return True
@@ -433,7 +440,7 @@ def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
             start=start,
             end=end,
             confidence=best.rule.confidence,
-            proposed=bool(sentence.language.suspicious.search(words)) and best.attribute not in _ADDRESSES,
+            proposed=_is_suspicious(words, sentence.language) and best.attribute not in _ADDRESSES,
             expires_in=_expiry(words, sentence.language) if kind not in _LASTING else None,
         )
         cut.append(_Statement(found, best.rule.alone))
@@ -443,6 +450,11 @@ def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
 _LASTING = (ConstraintKind.FACT, ConstraintKind.GOAL)
 _ADDRESSES = ("email", "e-mail", "email address", "e-mail address", "handle", "username", "phone", "phone number")
 _ALWAYS = re.compile(r"^(?:please |you must )?always\b(?! avoid)")
+
+
+def _is_suspicious(words: str, language: Language) -> bool:
+    """Touches credentials, addresses, tools or other users; English terms count in every language."""
+    return bool(languages()[0].suspicious.search(words) or language.suspicious.search(words))
 
 
 def _order_kind(words: str) -> ConstraintKind:
