@@ -270,8 +270,12 @@ class _Sentence:
     def requests(self) -> list[int]:
         """Where it begins to ask for something."""
         if self._requests is None:
-            found = self.language.request.finditer(self.low, self.start, self.end)
-            self._requests = [item.start() for item in found]
+            clause = self.low[self.start : self.end]
+            self._requests = [self.start + item.start() for item in self.language.request.finditer(clause)]
+            if not self._requests and clause[-1] in "?？":
+                # "I don't eat pork, what now?": whatever the words, the last clause asks.
+                comma = max(clause.rfind(","), clause.rfind(";"), clause.rfind("，"), clause.rfind("、"))
+                self._requests = [self.start + comma] if comma > 0 else []
         return self._requests
 
     @property
@@ -345,26 +349,37 @@ def _kept(
     return [item.found for item in statements]
 
 
-def _place(sentence: _Sentence, rule: Rule, text: str) -> re.Match[str] | None:
-    """Where the rule's words stand, if they do; only at the start of a clause if it says so."""
-    end = sentence.end
-    if not rule.at_start:
-        return rule.pattern.search(text, sentence.start, end)
-    found = rule.pattern.match(text, sentence.lead, end)
-    if found is None and rule.pattern.search(text, sentence.lead, end):
+def _place(sentence: _Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
+    """Where the rule's words stand and what its first group holds; at the start of a clause if it says so."""
+    # Slices, not search(text, start, end): "^" would match at the start of the message alone.
+    lead = sentence.lead
+    clause = text[lead : sentence.end]
+    found = rule.pattern.search(clause)
+    if found is None:
+        return None
+    if rule.at_start and found.start() > 0:
         places = {*sentence.resumes, *(after for _, after in sentence.joints)}
-        found = next((hit for at in sorted(places) if (hit := rule.pattern.match(text, at, end))), None)
-    return found
+        for lead in sorted(places):
+            found = rule.pattern.match(text[lead : sentence.end])
+            if found is not None:
+                break
+        else:
+            return None
+    attribute = rule.attribute
+    if attribute == "=1":
+        attribute = found.group(1) or ""
+    return lead + found.start(), lead + found.end(), attribute
 
 
 def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     """The first place where the rule fits and the user asserts what it says."""
     low, end, language = sentence.low, sentence.end, sentence.language
     text = sentence.said.text if rule.cased else low
-    found = _place(sentence, rule, text)
-    if found is None:
+    place = _place(sentence, rule, text)
+    if place is None:
         return None
-    left = sentence.left(found.start())
+    first, last, attribute = place
+    left = sentence.left(first)
     if rule.unless is not None and rule.unless.search(text[left:end]):
         return None
     if rule.needs is not None and not rule.needs.search(low[sentence.lead : end]):
@@ -372,14 +387,11 @@ def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     if rule.order:
         if language.one_off.search(low, sentence.start, end):
             return None
-    elif language.inverted.search(low[max(left, found.start() - 24) : found.start()]):
+    elif language.inverted.search(low[max(left, first - 24) : first]):
         return None
-    if not _asserted(sentence, found.start(), found.end(), left, order=rule.order):
+    if not _asserted(sentence, first, last, left, order=rule.order):
         return None
-    attribute = rule.attribute
-    if attribute == "=1":
-        attribute = found.group(1) or ""
-    return _Match(found.start(), found.end(), rule, attribute)
+    return _Match(first, last, rule, attribute)
 
 
 def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bool) -> bool:
@@ -391,7 +403,7 @@ def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bo
     if before and language.reported.search(before) and not language.authority.search(before):
         return False
     if low[sentence.end - 1] in "?？" and not order:
-        asked = [at for at in sentence.requests if at > start]
+        asked = [at for at in sentence.requests if at >= end]
         if not asked and not any(at < left for at in sentence.requests):
             return bool(language.tag.search(low, start, sentence.end))
         if any(at == left for at in sentence.requests) and not any(at <= start for at in sentence.resumes):
@@ -503,7 +515,7 @@ def _is_task(low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> 
         return True
     if end - start < 24:
         return False
-    return not any(possible.language.aside.match(low, start, end) for possible in spoken_in)
+    return not any(possible.language.aside.match(low[start:end]) for possible in spoken_in)
 
 
 def _doubted(text: str, said: Spoken, found: list[Found]) -> list[Found]:
