@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,55 +55,43 @@ class NetworkRefused(OSError):
         super().__init__(f"tests have no network: a connection to {address!r} was refused; use a server on 127.0.0.1")
 
 
-def _is_local(family: int, address: Any) -> bool:
-    if not isinstance(address, tuple):  # a Unix socket's path, a netlink number
-        return family not in (socket.AF_INET, socket.AF_INET6)
-    host = str(address[0])
-    if host in ("", "localhost"):
+def _is_local(host: object) -> bool:
+    """True for this machine by number or as localhost; names are not looked up."""
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name in ("", "localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
     except ValueError:
         return False
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _no_network():
-    """Connections pass to loopback and Unix sockets; any other raises `NetworkRefused`."""
-    patch = pytest.MonkeyPatch()
-    real_connect, real_connect_ex = socket.socket.connect, socket.socket.connect_ex
-    real_sendto, real_getaddrinfo = socket.socket.sendto, socket.getaddrinfo
+def _is_number(host: object) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return False
+    return True
 
-    def connect(self: socket.socket, address: Any) -> None:
-        if not _is_local(self.family, address):
-            raise NetworkRefused(address)
-        real_connect(self, address)
 
-    def connect_ex(self: socket.socket, address: Any) -> int:
-        if not _is_local(self.family, address):
-            raise NetworkRefused(address)
-        return real_connect_ex(self, address)
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Lets loopback and Unix sockets pass and refuses the rest.
 
-    def sendto(self: socket.socket, data: Any, *rest: Any) -> int:
-        if not _is_local(self.family, rest[-1]):
-            raise NetworkRefused(rest[-1])
-        return real_sendto(self, data, *rest)
+    An audit hook, because plugins that patch the socket module (pytest-socket comes with
+    langchain-tests) undo the patches of others, and asyncio goes past some of them.
+    """
+    if not event.startswith("socket."):
+        return
+    match event, arguments:
+        case (("socket.connect" | "socket.sendto" | "socket.sendmsg"), (sock, address, *_)):
+            if address is not None and sock.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+                raise NetworkRefused(address)
+        case (("socket.getaddrinfo" | "socket.gethostbyname" | "socket.gethostbyaddr"), (host, *_)):
+            if host is not None and not _is_local(host) and not _is_number(host):
+                raise NetworkRefused(host)
 
-    def getaddrinfo(host: Any, *rest: Any, **options: Any) -> Any:
-        name = host.decode() if isinstance(host, bytes) else host
-        if name is not None and not _is_local(socket.AF_INET, (name, 0)):
-            try:
-                ipaddress.ip_address(name)
-            except ValueError:  # a name: looking it up would ask a server
-                raise NetworkRefused(name) from None
-        return real_getaddrinfo(host, *rest, **options)
 
-    patch.setattr(socket.socket, "connect", connect)
-    patch.setattr(socket.socket, "connect_ex", connect_ex)
-    patch.setattr(socket.socket, "sendto", sendto)
-    patch.setattr(socket, "getaddrinfo", getaddrinfo)
-    yield
-    patch.undo()
+sys.addaudithook(_refuse_network)
 
 
 @pytest.fixture(scope="session")

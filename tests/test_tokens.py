@@ -106,6 +106,8 @@ def test_the_bound_cannot_be_tighter_by_length(encodings):
         ("azure/gpt-35-turbo", "cl100k_base"),
         ("gpt-35-turbo-16k", "cl100k_base"),
         ("text-embedding-3-small", "cl100k_base"),
+        ("cl100k_base", "cl100k_base"),
+        ("o200k_base", "o200k_base"),
     ],
 )
 def test_model_names(name, vocabulary):
@@ -604,6 +606,10 @@ def test_tool_schemas_of_any_shape(gpt4o):
     for _ in range(200):
         deep = {"type": "object", "properties": {"a": deep}}
     assert gpt4o.count_tools([{"name": "f", "parameters": deep}]) > 2_000
+    endless: dict = {"name": "f"}
+    endless["parameters"] = endless
+    with pytest.raises(InvalidSetting, match="tools"):
+        gpt4o.count_tools([endless])
 
 
 # The cache

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from langmem_plugin.context.facts import Fact, FactKind, facts, names_within
-from langmem_plugin.context.sentences import sentences, speaker, spoken
+from langmem_plugin.context.facts import Fact, FactKind, facts, names_within, terms
+from langmem_plugin.context.sentences import printable, sentences, speaker, spoken
 from langmem_plugin.messages import Message
 
 _SEPARATOR = " · "
@@ -35,10 +35,11 @@ _WEIGHT = {
 _REPEATED = 0.1
 """What a fact is worth that a chosen sentence holds already."""
 _ROLE_WEIGHT = {"user": 1.0, _EARLIER: 0.9, "assistant": 0.7, "tool": 0.45, "system": 0.3}
-_PLAIN = 0.02
-"""What a sentence is worth without any fact, a token; at most `_PLAIN_MOST`: length alone is no merit."""
-_PLAIN_MOST = 0.4
-_TERSE = 12
+_WORD = 0.15
+"""What a word is worth that no chosen sentence holds."""
+_WORD_CHARS = 4
+"""Shorter words do not count, save in scripts without spaces, where two characters do."""
+_TERSE = 6
 """Added to a sentence's tokens when its worth is divided by them; keeps "Thanks, Sam!" from winning."""
 _OWN = 0.6
 """What it adds that users speak of themselves."""
@@ -110,17 +111,15 @@ def _units_of_messages(messages: Sequence[Message], dates: Sequence[datetime]) -
 
 
 def _units_of_previous(previous: str) -> list[_Unit]:
-    units: list[_Unit] = []
+    found: list[tuple[str, str, str]] = []
     day = ""
-    lines = previous.splitlines()
-    for place, line in enumerate(lines):
-        age = 0.35 + 0.4 * (place + 1) / len(lines)
+    for line in printable(previous).splitlines():
         if own := _LINE.match(line):
             day = "" if own[2] == _UNDATED else own[2] or day
-            units += [_Unit(own[1], day, text, age) for text in own[3].split(_SEPARATOR) if text.strip()]
+            found += [(own[1], day, text) for text in own[3].split(_SEPARATOR) if text.strip()]
         else:
-            units += [_Unit(_EARLIER, "", text, age) for text in sentences(line.lstrip("#-*• \t"))]
-    return units
+            found += [(_EARLIER, "", text) for text in sentences(line.lstrip("#-*• \t"))]
+    return [_Unit(*unit, age=0.35 + 0.4 * (place + 1) / len(found)) for place, unit in enumerate(found)]
 
 
 def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: int) -> list[int]:
@@ -129,11 +128,14 @@ def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: 
     found = [facts(unit.text, names=names) for unit in units]
     factor = [_factor(unit) for unit in units]
     size = [len(unit.text.encode()) / 4 for unit in units]
+    words = [_words(unit.text) for unit in units]
     known: set[Fact] = set()
+    said: set[str] = set()
 
     def density(place: int) -> float:
         worth = sum(_WEIGHT[fact.kind] * (_REPEATED if fact in known else 1.0) for fact in found[place])
-        return (worth + min(_PLAIN_MOST, _PLAIN * size[place])) * factor[place] / (size[place] + _TERSE)
+        worth += _WORD * sum(word not in said for word in words[place])
+        return worth * factor[place] / (size[place] + _TERSE)
 
     # Lazy greedy: a sentence's worth only falls as others are chosen, so what still leads after
     # being weighed again is the best.
@@ -155,7 +157,12 @@ def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: 
         used += cost
         chosen.append(place)
         known.update(found[place])
+        said.update(words[place])
     return chosen
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(term for term in terms(text) if len(term) >= _WORD_CHARS or not term.isascii())
 
 
 def _factor(unit: _Unit) -> float:

@@ -180,8 +180,19 @@ def _chroma() -> tuple[Any, Any]:
 
 
 def _close(client: Any) -> None:
-    """Close a client and the connections that its `close` leaves open."""
-    session = getattr(getattr(client, "_server", None), "_session", None)
+    """Close a client, and what its own `close` leaves: a second system, connections, entries in a table."""
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    admin = getattr(client, "_admin_client", None)
+    servers = [getattr(each, "_server", None) for each in (client, admin)]
+    systems = [getattr(server, "_system", None) for server in servers]
     client.close()
-    if session is not None:
-        session.close()
+    for server in servers:
+        session = getattr(server, "_session", None)
+        if session is not None:
+            session.close()
+    # A client of a server is listed under a name that nobody can ask for again.
+    known = getattr(SharedSystemClient, "_identifier_to_system", {})
+    for name, system in list(known.items()):
+        if any(system is each for each in systems):
+            known.pop(name, None)

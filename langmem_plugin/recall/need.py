@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from langmem_plugin.recall.weights import NEED
+from langmem_plugin.recall.need_weights import NEED
 
 _QUESTION: Final = re.compile("[?\uff1f\u061f\u037e]")
 _OPENS: Final = re.compile(

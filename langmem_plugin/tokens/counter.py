@@ -151,7 +151,11 @@ class TokenCounter:
         return total
 
     def count_tools(self, tools: Sequence[Mapping[str, Any]]) -> int:
-        """Tokens of tool schemas in OpenAI's, Anthropic's or plain JSON form; 0 for none."""
+        """Tokens of tool schemas in OpenAI's, Anthropic's or plain JSON form; 0 for none.
+
+        Raises:
+            InvalidSetting: A schema is nested without end.
+        """
         return tool_tokens(tools, self.overheads, self.count)
 
     def count_request(self, messages: Iterable[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:

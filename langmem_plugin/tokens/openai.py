@@ -85,7 +85,8 @@ _MODELS: tuple[tuple[re.Pattern[str], _Vocabulary, Overheads], ...] = tuple(
         (r"gpt-4\.1-mini|gpt-5-mini|gpt-5-nano|o4-mini", _O200K, Overheads(image_low=3_779, image=3_779)),
         (r"gpt-4o|chatgpt-4o|gpt-4\.[15]|gpt-(?:[5-9]|[1-9]\d)(?:\.\d+)?|o[1-9]|codex|chatgpt", _O200K, Overheads()),
         (r"gpt-4", _CL100K, Overheads()),
-        (r"text-embedding-(?:ada|3)", _CL100K, Overheads()),
+        (r"text-embedding-(?:ada|3)|cl100k_base", _CL100K, Overheads()),
+        (r"o200k_base", _O200K, Overheads()),
     )
 )
 

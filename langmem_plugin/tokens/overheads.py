@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.messages import Media
 
 Count = Callable[[str], int]
@@ -79,14 +80,20 @@ def tool_tokens(tools: Sequence[Mapping[str, Any]], overheads: Overheads, count:
 
     OpenAI renders schemas into text it does not publish; the cookbook's formula reproduces the
     billed figure for flat schemas. Here each tool counts as the larger of that formula, applied
-    to nested properties as well, and its compact JSON, which other providers put into the
-    prompt as it stands (Llama, Qwen, Mistral templates indent it less than our margin).
+    to nested properties as well, and its JSON text, which other providers put into the
+    prompt as it stands.
+
+    Raises:
+        InvalidSetting: A schema is nested without end.
     """
     if not tools:
         return 0
     total = overheads.tools
     for tool in tools:
-        text = json.dumps(tool, ensure_ascii=False, default=str)
+        try:
+            text = json.dumps(tool, ensure_ascii=False, default=str)
+        except (ValueError, RecursionError) as error:
+            raise InvalidSetting("tools", type(tool).__name__, "give schemas that JSON can hold") from error
         total += overheads.tool + max(count(text), _formula(tool, count))
     return total
 

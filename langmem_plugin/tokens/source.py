@@ -56,7 +56,7 @@ def bound(name: str = "bytes", *, overheads: Overheads | None = None) -> Source:
 def bound_for(what: str, why: str, *, overheads: Overheads | None = None) -> Source:
     """The bound, with a warning that says for what it stands in and what would be exact."""
     warnings.warn(
-        f"tokens for {what} are counted as UTF-8 bytes, an upper bound (about 4 times too high for English): "
+        f"tokens for {what} are counted as UTF-8 bytes, an upper bound (about 4.5 times too high for English): "
         f"{why}; pass a tokenizer, its tokenizer.json, or a function that counts",
         TokenizerWarning,
         stacklevel=2,

@@ -49,7 +49,9 @@ _OWN = re.compile(
     r"(?i)\b(?:my|our|these|following) (?:own )?(?:rules?|preferences?|requirements?|constraints?|wishes|instructions|"
     r"guidelines|conditions|restrictions|needs|facts|details|info)\b|\b(?:about me|keep in mind|remember|note|rules)\b"
 )
-_GREETING = re.compile(r"(?im)^(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá|good (?:morning|afternoon)) ?[^\n,!]{0,40}[,!][ \t]*$")
+_GREETING = re.compile(
+    r"(?im)^(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá|good (?:morning|afternoon)) ?[^\n,!]{0,40}[,!][ \t]*$"
+)
 _SIGN_OFF = re.compile(
     r"(?im)^(?:(?:best|kind|warm|many)? ?(?:regards|wishes)|best|sincerely|cheers|yours [^\n,]{2,20}|viele grüße|"
     r"mit freundlichen grüßen|cordialement|saludos|cordiali saluti|atenciosamente|groeten),?[ \t]*$"
@@ -74,7 +76,9 @@ _INVISIBLE = re.compile(
     "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
 )
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
-_MIXED = re.compile("[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}")
+_MIXED = re.compile(
+    "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
+)
 _BASE64 = re.compile(r"\b(?=[A-Za-z0-9+/]{0,200}\d)(?=[A-Za-z0-9+/]{0,200}[A-Z])[A-Za-z0-9+/]{40,}={0,2}")
 
 
@@ -98,8 +102,8 @@ def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
     for start, end in sorted(spans):
         if end <= position:
             continue
-        start = max(start, position)
-        parts += (text[position:start], filler * (end - start))
+        first = max(start, position)
+        parts += (text[position:first], filler * (end - first))
         position = end
     parts.append(text[position:])
     return "".join(parts)
@@ -175,44 +179,59 @@ def spoken(text: str) -> Spoken:
         The message with code, quotes, mails, blobs and whatever follows a role marker
         masked; the length is unchanged.
     """
-    doubtful = False
-    if not text.isascii():
-        bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
-        doubtful = bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
-    elif not text.isprintable():
-        doubtful = bool(_INVISIBLE.search(text))
-    whole_quote = False
-    stripped = text.strip()
-    if len(stripped) > 2 and stripped[0] in '"“«' and stripped[-1] in '"”»' and "\n" not in stripped:
-        inner = stripped[1:-1]
-        if not any(mark in inner for mark in '"“”«»'):
-            whole_quote = True
-            start = text.index(stripped)
-            text = text[:start] + " " + inner + " " + text[start + len(stripped) :]
+    doubtful = _is_doubtful(text)
+    text, whole_quote = _unquoted(text)
     for marker in (_ROLE, _MAIL):
         found = marker.search(text)
         if found:
             text = text[: found.start()] + BLOCK * (len(text) - found.start())
-    blocks: list[tuple[int, int]] = []
+    text = _without_blocks(text)
+    if not whole_quote:
+        text = _without_quotes(text)
+    if len(text) > 40 and _BASE64.search(text):
+        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
+    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+
+
+def _is_doubtful(text: str) -> bool:
+    """Whether the message hides characters or mixes alphabets within words."""
+    if text.isascii():
+        return not text.isprintable() and bool(_INVISIBLE.search(text))
+    bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
+    return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
+
+
+def _unquoted(text: str) -> tuple[str, bool]:
+    """The message without the one pair of quotation marks it stands in, and whether it did."""
+    inner = text.strip()
+    if len(inner) < 3 or inner[0] not in '"“«' or inner[-1] not in '"”»' or "\n" in inner:
+        return text, False
+    if any(mark in inner[1:-1] for mark in '"“”«»'):
+        return text, False
+    start = text.index(inner)
+    return f"{text[:start]} {inner[1:-1]} {text[start + len(inner) :]}", True
+
+
+def _without_blocks(text: str) -> str:
+    """Code, quoted lines, introduced pastes, letters, tagged and bracketed blobs masked."""
     if "```" in text or "~~~" in text:
         text = _cover(text, _pairs(text, _FENCE, lone_to_end=True), BLOCK)
     if ":" in text or "：" in text:
         text = _cover(text, _introduced(text), BLOCK)
+    blocks = [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
         blocks += _pairs(text, _RULED, lone_to_end=True)
         blocks += [found.span() for found in _INDENTED.finditer(text)]
         blocks += _letter(text)
-    blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "<" in text:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
         blocks += _blobs(text)
-    text = _cover(text, blocks, BLOCK)
-    if not whole_quote:
-        text = _cover(text, [found.span() for found in _QUOTES.finditer(text)], INLINE)
-        lone = _OPEN_QUOTE.search(text)
-        if lone:
-            text = text[: lone.start()] + BLOCK * (len(text) - lone.start())
-    if len(text) > 40 and _BASE64.search(text):
-        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
-    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+    return _cover(text, blocks, BLOCK)
+
+
+def _without_quotes(text: str) -> str:
+    """Quotations inside sentences masked, and what follows a long one that never closes."""
+    text = _cover(text, [found.span() for found in _QUOTES.finditer(text)], INLINE)
+    lone = _OPEN_QUOTE.search(text)
+    return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())

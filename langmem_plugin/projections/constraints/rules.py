@@ -134,11 +134,10 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
             found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else _NOTHING
-    return _with_endings(text, low, spans, found, active, spoken_in)
+    return _with_endings(low, spans, found, active, spoken_in)
 
 
 def _with_endings(
-    text: str,
     low: str,
     spans: list[tuple[int, int]],
     found: list[Found],
@@ -176,7 +175,11 @@ def _with_endings(
     return Findings(
         found=tuple(result),
         ended=tuple(
-            Ended(constraint_id=id, how="revoked" if by is None else "superseded", by=by and result.index(by))
+            Ended(
+                constraint_id=id,
+                how="revoked" if by is None else "superseded",
+                by=None if by is None else result.index(by),
+            )
             for id, by in ended.items()
             if by is None or by in result
         ),
@@ -258,9 +261,7 @@ def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) 
     )
 
 
-def _statements(
-    said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]
-) -> list[_Statement]:
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]) -> list[_Statement]:
     """The binding statements of one sentence, by the first language that has any."""
     for language in spoken_in:
         rules = _candidates(language, low, start, end)
@@ -355,7 +356,7 @@ def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
         kind = best.rule.kind
         words = sentence.low[start:end]
         if kind is ConstraintKind.REQUIREMENT and best.rule.order and sentence.language.forbid.search(words[:60]):
-            kind = _order_kind(words, sentence.language)
+            kind = _order_kind(words)
         found = Found(
             kind=kind,
             start=start,
@@ -373,7 +374,7 @@ _ADDRESSES = ("email", "e-mail", "email address", "e-mail address", "handle", "u
 _ALWAYS = re.compile(r"^(?:please |you must )?always\b(?! avoid)")
 
 
-def _order_kind(words: str, language: Language) -> ConstraintKind:
+def _order_kind(words: str) -> ConstraintKind:
     """A requirement that forbids is a prohibition; "always ... without fail" is not."""
     return ConstraintKind.REQUIREMENT if _ALWAYS.match(words) else ConstraintKind.PROHIBITION
 
