@@ -63,6 +63,7 @@ _QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
 _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
+_ANY_QUOTE = re.compile("[\"“„«「『'‘`]")
 _QUOTES = re.compile(
     r"\"[^\"\n]{1,20000}\"|“[^“”\n]{1,20000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
     r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
@@ -81,7 +82,7 @@ _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
 _MIXED = re.compile(
     "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
 )
-_BASE64 = re.compile(r"\b(?=[A-Za-z0-9+/]{0,200}\d)(?=[A-Za-z0-9+/]{0,200}[A-Z])[A-Za-z0-9+/]{40,}={0,2}")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +243,8 @@ def _without_blocks(text: str) -> str:
 
 def _without_quotes(text: str) -> str:
     """Quotations inside sentences masked, and what follows a long one that never closes."""
+    if not _ANY_QUOTE.search(text):
+        return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
     text = _cover(text, quotes, INLINE)
     lone = _OPEN_QUOTE.search(text)
