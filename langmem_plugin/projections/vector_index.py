@@ -1,0 +1,485 @@
+"""Search over a session's vectors: exact or by Chroma, whichever answers better just now."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from langmem_plugin.errors import StoreClosed, StoreUnavailable
+from langmem_plugin.projections.chroma_index import ChromaIndex, collection_name, server_address, session_tag
+from langmem_plugin.projections.exact_index import ExactIndex, nearest
+from langmem_plugin.projections.vector_folder import VectorFolder
+from langmem_plugin.projections.vector_health import WALK, is_healthy
+from langmem_plugin.projections.vector_table import Seqs, Vectors, VectorTable
+from langmem_plugin.records import SessionKey
+
+Progress: TypeAlias = Callable[[int, int], object]
+"""Called with how many vectors are done, and of how many."""
+
+State: TypeAlias = Literal["exact", "new", "starting", "ready", "down", "closed"]
+"""`exact`: no Chroma wanted; `new`: not asked yet; `starting`: being checked or built;
+`down`: failed, tried again later. In all but `ready` exact search answers."""
+
+EXACT_MAX = 20_000
+"""Up to so many vectors of a session exact search is faster than Chroma's filtered query."""
+
+_SAMPLE = 16
+"""Vectors that are looked at where looking at all would take too long."""
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 300.0
+
+
+class VectorIndex:
+    """The vectors of every session of one embedding model, searchable.
+
+    Small sessions are searched exactly, large ones by Chroma; where Chroma is not ready,
+    failed or found too little, exact search answers. Each hit of Chroma's is read again
+    from the stored vectors: what is not stored for that session is dropped, and the
+    cosines are those of the stored vectors. Exact search reads its best hits again, and
+    starts afresh if another process changed them.
+
+    Chroma is brought up by a thread of its own that starts with the first use: checked,
+    completed from the stored vectors, or rebuilt into a new folder if it is damaged.
+    """
+
+    def __init__(
+        self,
+        table: VectorTable,
+        model: str,
+        where: str | Path | None = None,
+        *,
+        namespace: str = "",
+        exact_max: int = EXACT_MAX,
+        cache_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        """Claim the folder; Chroma itself is not touched yet.
+
+        Args:
+            table: The stored vectors.
+            model: The embedder's name.
+            where: Chroma's folder, or http://host:port of a Chroma server; None: exact alone.
+            namespace: Tells databases apart that share a Chroma server.
+            exact_max: Sessions of up to so many vectors are searched exactly.
+            cache_bytes: Memory for the vectors of sessions lately searched.
+
+        Raises:
+            VectorsLocked: Another process writes that folder.
+            StoreUnavailable: The folder cannot be made or written.
+            InvalidSetting: The address is not one of a server.
+        """
+        self._table = table
+        self._model = model
+        self._namespace = namespace
+        self._exact_max = exact_max
+        self._exact = ExactIndex(table, model, max_bytes=cache_bytes)
+        self._url: str | None = None
+        self._folder: VectorFolder | None = None
+        if where is not None:
+            if isinstance(where, str) and "://" in where:
+                server_address(where)
+                self._url = where
+            else:
+                self._folder = VectorFolder(Path(where).expanduser())
+        self._state: State = "exact" if where is None else "new"
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._chroma: ChromaIndex | None = None
+        self._generation: int | None = None
+        self._thread: threading.Thread | None = None
+        self._missed: set[SessionKey] = set()
+        self._wipes = 0
+        self._wiped = 0
+        self._failures = 0
+        self._retry_s = _FIRST_RETRY_S
+        self._retry_at = 0.0
+        self._error = ""
+        self._answers: Counter[str] = Counter()
+        self._rebuilds = 0
+        self._progress: Progress | None = None
+
+    def search(self, key: SessionKey, vector: Vectors, *, k: int, before: int | None = None) -> tuple[Seqs, Vectors]:
+        """The `k` nearest entries of the session, best first, ties by newest.
+
+        Args:
+            key: Whose entries.
+            vector: The query, of unit length.
+            k: At most so many.
+            before: Only entries with a smaller `seq`.
+
+        Returns:
+            The entries' `seq` and cosine, -1..1; empty if the session has no vectors.
+
+        Raises:
+            ModelFailed: The query has another length than the stored vectors.
+            StoreClosed: The index was closed.
+        """
+        self._wake()
+        if k > 0 and (chroma := self._chroma_for(key)) is not None:
+            try:
+                # Some more: with the cosines of the stored vectors the order is exact again.
+                near = chroma.search(key, vector, k=k + _SAMPLE, before=before)
+            except Exception as error:  # noqa: BLE001 - Chroma raises anything; exact search answers
+                self._fail(chroma, error)
+            else:
+                self._retry_s = _FIRST_RETRY_S
+                seqs, cosines = nearest(*self._table.vectors_of(key, self._model, near.tolist()), vector, k)
+                if len(seqs) == k:
+                    self._answers["chroma"] += 1
+                    return seqs, cosines
+        self._answers["exact"] += 1
+        return self._exactly(key, vector, k, before)
+
+    def add(self, key: SessionKey, seqs: Sequence[int]) -> None:
+        """Put entries whose vectors are stored into the index; never raises for Chroma's sake."""
+        self._wake()
+        with self._writing:
+            with self._changed:
+                chroma = self._chroma if self._state == "ready" else None
+                if chroma is None:
+                    if self._state != "exact":
+                        self._missed.add(key)
+                    return
+            # Read under the lock: what was erased before is not stored any more (G11).
+            stored = self._table.vectors_of(key, self._model, seqs)
+            try:
+                chroma.put(key, *stored)
+            except Exception as error:  # noqa: BLE001 - Chroma raises anything; the vectors are stored
+                self._missed.add(key)
+                self._fail(chroma, error)
+
+    def remove(self, key: SessionKey) -> None:
+        """Take a session whose vectors are no longer stored out of the index.
+
+        It is not found any more; its bytes stay in Chroma's files until `erase`.
+        """
+        self._exact.forget(key)
+        with self._writing:
+            chroma = self._chroma if self._state == "ready" else None
+            if chroma is not None:
+                try:
+                    chroma.remove(key)
+                except Exception as error:  # noqa: BLE001 - as above; found again when it is brought up
+                    self._fail(chroma, error)
+
+    def erase(self, keys: Iterable[SessionKey], *, timeout_s: float = 60.0) -> None:
+        """Leave no byte of the vectors of these sessions in any file of the index (G11).
+
+        Their stored vectors must be gone already. The folder's files are removed before
+        this returns, and built anew behind; meanwhile exact search answers. A server
+        only takes them out of its collection: what its files keep is the server's.
+
+        Raises:
+            StoreUnavailable: It could not be done; do it again.
+        """
+        keys = list(keys)
+        for key in keys:
+            self._exact.forget(key)
+        if self._folder is not None:
+            self._wipe(timeout_s)
+        elif self._url is not None:
+            with self._writing:
+                chroma = self._chroma if self._state == "ready" else None
+                try:
+                    target = chroma or ChromaIndex.at(self._url, self._model, namespace=self._namespace)
+                    try:
+                        for key in keys:
+                            target.remove(key)
+                    finally:
+                        if chroma is None:
+                            target.close()
+                except Exception as error:  # any class; said as ours
+                    raise StoreUnavailable(
+                        self._url, f"the vectors were not removed ({type(error).__name__})", "start it and erase again"
+                    ) from error
+
+    def rebuild(self, progress: Progress | None = None, *, timeout_s: float | None = None) -> None:
+        """Build Chroma's index anew from the stored vectors; returns when it is ready.
+
+        Raises:
+            StoreUnavailable: Chroma failed or took longer than `timeout_s`.
+        """
+        if self._state == "exact":
+            return
+        self._progress = progress
+        try:
+            self._wipe(timeout_s)
+            if not self.wait(timeout_s):
+                raise StoreUnavailable(self._where, "the index was not rebuilt", "see status() for the cause")
+        finally:
+            self._progress = None
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until Chroma is ready, or has failed; whether it is ready. True if none is wanted."""
+        if self._state == "exact":
+            return True
+        self._wake()
+        with self._changed:
+            self._changed.wait_for(lambda: self._state in ("ready", "down", "closed"), timeout_s)
+            return self._state == "ready"
+
+    def status(self) -> dict[str, Any]:
+        """Where it stands: state, who answered how often, the last failure, without any text."""
+        with self._changed:
+            return {
+                "state": self._state,
+                "model": self._model,
+                "generation": self._generation,
+                "answers": dict(self._answers),
+                "failures": self._failures,
+                "rebuilds": self._rebuilds,
+                "last_error": self._error,
+                "behind": len(self._missed),
+                "cache_bytes": self._exact.bytes,
+                "exact_max": self._exact_max,
+            }
+
+    def close(self) -> None:
+        """Stop Chroma and release the folder. Does nothing the second time."""
+        with self._changed:
+            if self._state == "closed":
+                return
+            self._state = "closed"
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        with self._writing:
+            self._shut_chroma(clean=True)
+        if self._folder is not None:
+            self._folder.release()
+        self._exact.clear()
+
+    # Searching
+
+    def _chroma_for(self, key: SessionKey) -> ChromaIndex | None:
+        with self._changed:
+            chroma = self._chroma if self._state == "ready" else None
+        if chroma is None:
+            return None
+        count = self._exact.count(key) or self._table.count_vectors(self._model, key=key)
+        return chroma if count > self._exact_max else None
+
+    def _exactly(self, key: SessionKey, vector: Vectors, k: int, before: int | None) -> tuple[Seqs, Vectors]:
+        seqs, cosines = self._exact.search(key, vector, k=k, before=before)
+        best = np.sort(seqs[:_SAMPLE])
+        stored, rows = self._table.vectors_of(key, self._model, best.tolist())
+        if np.array_equal(stored, best) and (
+            not len(best) or np.allclose(np.sort(rows @ vector.reshape(-1))[::-1], cosines[:_SAMPLE], atol=1e-4)
+        ):
+            return seqs, cosines
+        self._exact.forget(key)  # another process changed what we held
+        return self._exact.search(key, vector, k=k, before=before)
+
+    # Bringing Chroma up; all of it in one thread
+
+    @property
+    def _where(self) -> str:
+        return self._url or str(self._folder.path if self._folder else "")
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._state == "closed":
+                raise StoreClosed
+            if self._state == "new":
+                self._state = "starting"
+                self._thread = threading.Thread(target=self._tend, name="langmem-vectors", daemon=True)
+                self._thread.start()
+
+    def _fail(self, chroma: ChromaIndex | None, error: Exception) -> None:
+        with self._changed:
+            if self._chroma is not chroma or self._state not in ("ready", "starting"):
+                return  # it was closed or replaced meanwhile: not its fault
+            self._state = "down"
+            self._failures += 1
+            self._error = type(error).__name__
+            self._retry_at = time.monotonic() + self._retry_s
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+            self._changed.notify_all()
+
+    def _tend(self) -> None:
+        while True:
+            with self._changed:
+                while (pause := self._pause()) != 0:
+                    self._changed.wait(pause)
+                if self._state == "closed":
+                    return
+                self._state = "starting"
+            try:
+                self._bring_up()
+            except _Interrupted:
+                continue
+            except Exception as error:  # noqa: BLE001 - recorded; tried again later
+                self._fail(self._chroma, error)
+
+    def _pause(self) -> float | None:
+        """How long there is nothing to do; None: until something changes."""
+        if self._state in ("starting", "closed"):
+            return 0.0
+        if self._state == "down":
+            return max(0.0, self._retry_at - time.monotonic())
+        return 0.0 if self._wipes > self._wiped else None
+
+    def _bring_up(self) -> None:
+        wipe = self._wipes
+        with self._writing:
+            self._shut_chroma(clean=False)
+        if self._url is not None:
+            self._chroma = ChromaIndex.at(self._url, self._model, namespace=self._namespace)
+            if wipe > self._wiped:
+                self._chroma.empty()
+                self._did_wipe(wipe)
+        else:
+            self._bring_up_folder(wipe)
+        self._complete()
+
+    def _bring_up_folder(self, wipe: int) -> None:
+        folder = self._folder
+        if folder is None:
+            return
+        if wipe > self._wiped:
+            folder.empty()
+            self._did_wipe(wipe)
+        generation = folder.generation()
+        if generation is None or not self._is_sound(folder, generation):
+            self._check_interrupted()
+            generation = self._build(folder)
+        self._open(folder, generation)
+
+    def _is_sound(self, folder: VectorFolder, generation: int) -> bool:
+        clean = folder.is_clean(generation)
+        if clean is not None:
+            return clean
+        ids: list[str] = []
+        rows: list[Vectors] = []
+        step = max(1, self._table.count_vectors(self._model) // WALK)
+        for key in self._table.vector_keys(self._model):
+            self._check_interrupted()
+            seqs, vectors = self._table.vectors(key, self._model)
+            tag = session_tag(key)
+            ids += [f"{tag}:{seq}" for seq in seqs[::step].tolist()]
+            rows.append(vectors[::step])
+        stacked = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
+        return is_healthy(
+            folder.folder(generation), collection_name(self._model), ids, stacked, stop=self._is_interrupted
+        )
+
+    def _build(self, folder: VectorFolder) -> int:
+        generation = folder.fresh()
+        chroma = ChromaIndex.in_folder(folder.folder(generation), self._model)
+        try:
+            self._rebuilds += 1
+            total = self._table.count_vectors(self._model)
+            done = 0
+            for key in self._table.vector_keys(self._model):
+                seqs, vectors = self._table.vectors(key, self._model)
+                for start in range(0, len(seqs), 1_000):
+                    self._check_interrupted()
+                    part = slice(start, start + 1_000)
+                    chroma.put(key, seqs[part], vectors[part])
+                    done += len(seqs[part])
+                    if self._progress is not None:
+                        self._progress(done, total)
+        finally:
+            chroma.close()
+        folder.switch(generation)
+        return generation
+
+    def _open(self, folder: VectorFolder, generation: int) -> None:
+        folder.clear_manifest()
+        self._chroma = ChromaIndex.in_folder(folder.folder(generation), self._model)
+        self._generation = generation
+
+    def _complete(self) -> None:
+        """Put in what is stored and not yet in the index, take out what is no longer stored."""
+        chroma = self._chroma
+        if chroma is None:
+            return
+        # Chroma is counted first: another process stores a vector before it indexes it.
+        same_count = chroma.count() == self._table.count_vectors(self._model)
+        agrees = self._agrees(chroma)
+        keys = set() if same_count and agrees else set(self._table.vector_keys(self._model))
+        while True:
+            for key in sorted(keys, key=lambda key: (key.owner, key.session)):
+                self._check_interrupted()
+                self._complete_session(chroma, key, anew=not agrees)
+            surplus = chroma.count() > self._table.count_vectors(self._model)
+            with self._changed:
+                keys, self._missed = self._missed, set()
+                if keys:
+                    continue
+                if surplus:  # of sessions that were forgotten while the index was closed
+                    self._wipes += 1
+                self._check_interrupted()
+                self._state = "ready"
+                self._error = ""
+                self._changed.notify_all()
+                return
+
+    def _agrees(self, chroma: ChromaIndex) -> bool:
+        """Whether a sample of what the index holds is what is stored: a database may be restored."""
+        keys = self._table.vector_keys(self._model)
+        for key in keys[:: max(1, len(keys) // _SAMPLE)]:
+            held = chroma.seqs(key)
+            seqs, stored = self._table.vectors_of(key, self._model, held[:: max(1, len(held) // _SAMPLE)].tolist())
+            if len(seqs) and not np.allclose(chroma.vectors_of(key, seqs)[1], stored, atol=1e-4):
+                return False
+        return True
+
+    def _complete_session(self, chroma: ChromaIndex, key: SessionKey, *, anew: bool) -> None:
+        held = chroma.seqs(key)  # before the stored ones, for the same reason as above
+        seqs, vectors = self._table.vectors(key, self._model)
+        wanted = np.ones(len(seqs), bool) if anew else ~np.isin(seqs, held)
+        if wanted.any():
+            chroma.put(key, seqs[wanted], vectors[wanted])
+        gone = held[~np.isin(held, seqs)]
+        if len(gone):
+            chroma.remove(key, gone.tolist())
+
+    def _wipe(self, timeout_s: float | None) -> None:
+        """Have the worker remove the index, and wait until it has."""
+        self._wake()
+        with self._changed:
+            self._wipes += 1
+            self._retry_at = 0.0
+            mine, failures = self._wipes, self._failures
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: self._wiped >= mine or self._failures > failures or self._state == "closed", timeout_s
+            )
+            if self._wiped < mine:
+                raise StoreUnavailable(
+                    self._where, f"the index was not removed ({self._error or 'too slow'})", "do it again"
+                )
+
+    def _did_wipe(self, wipe: int) -> None:
+        with self._changed:
+            self._wiped = wipe
+            self._changed.notify_all()
+
+    def _shut_chroma(self, *, clean: bool) -> None:
+        chroma, self._chroma = self._chroma, None
+        if chroma is None:
+            return
+        try:
+            chroma.close()
+        except Exception as error:  # noqa: BLE001 - whatever it says, it is given up
+            self._error = type(error).__name__
+            return
+        if clean and self._folder is not None and self._generation is not None and not self._failures:
+            self._folder.write_manifest(self._generation)
+
+    def _is_interrupted(self) -> bool:
+        return self._state == "closed" or self._wipes > self._wiped
+
+    def _check_interrupted(self) -> None:
+        if self._is_interrupted():
+            raise _Interrupted
+
+
+class _Interrupted(Exception):
+    """Closed, or to be wiped again: what is being brought up is not wanted any more."""
