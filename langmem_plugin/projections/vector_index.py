@@ -356,7 +356,7 @@ class VectorIndex:
             return clean
         ids: list[str] = []
         rows: list[Vectors] = []
-        step = max(1, self._table.count_vectors(self._model) // WALK)
+        step = max(1, -(-self._table.count_vectors(self._model) // WALK))
         for key in self._table.vector_keys(self._model):
             self._check_interrupted()
             seqs, vectors = self._table.vectors(key, self._model)
