@@ -2,44 +2,146 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.windows import get_context_window
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A part of the budget, 0..1."""
 
+Amount: TypeAlias = Annotated[int, Field(ge=0)] | Share
+"""A whole number is tokens, a decimal number a share of the prompt: 1 is one token, 1.0 all of it."""
+
+Portion: TypeAlias = Literal["constraints", "summary", "recall", "recall_max", "documents"]
+"""The segments of a prompt that a budget limits."""
+
+Preset: TypeAlias = Literal["customer_support", "coding_assistant", "roleplay", "knowledge_assistant", "multi_agent"]
+"""The situations that `MemoryConfig.preset` knows."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __init__(self, **settings: Any) -> None:
+        """Checks the settings.
+
+        Raises:
+            InvalidSetting: One of them cannot work; names it, what was given and what would do.
+        """
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise _invalid(type(self), error) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """The settings from a mapping, for example of a file.
+
+        Raises:
+            InvalidSetting: One of them cannot work.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise _invalid(cls, error) from None
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """The settings from JSON text.
+
+        Raises:
+            InvalidSetting: One of them cannot work.
+        """
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            raise _invalid(cls, error) from None
 
 
 class Budget(_Settings):
     """How many tokens a request may have, and who may use them.
 
     `max_tokens` is the model's context window, or what you allow of it. The
-    completion reserve is taken off first; the rest is the prompt. Shares are of the
-    prompt. What one segment leaves unused flows to the window.
+    completion reserve is taken off first; the rest is the prompt. Each segment's limit
+    is a share of the prompt (a decimal number) or tokens (a whole number). What one
+    segment leaves unused flows to the window.
+
+    Example:
+        >>> Budget(max_tokens=8_000, completion=1_000, summary=500).tokens("summary")
+        500
     """
 
     max_tokens: Annotated[int, Field(gt=0)] = 8_000
     completion: Annotated[int, Field(ge=0)] = 1_000
     """Tokens kept free for the answer."""
-    constraints: Share = 0.30
-    """At most this part for the constraints block; past it, `BudgetTooSmall`."""
-    summary: Share = 0.15
-    """At most this part for the summary."""
-    recall: Share = 0.25
-    """Up to this part for recalled turns when the question does not ask for more."""
-    recall_max: Share = 0.85
-    """Up to this part when the question is about the past; the window shrinks meanwhile."""
-    documents: Share = 0.40
-    """At most this part for documents of the application's own retrieval."""
+    constraints: Amount = 0.30
+    """At most this for the constraints block; past it, `BudgetTooSmall`."""
+    summary: Amount = 0.15
+    """At most this for the summary."""
+    recall: Amount = 0.25
+    """Up to this for recalled turns when the question does not ask for more."""
+    recall_max: Amount = 0.85
+    """Up to this when the question is about the past; the window shrinks meanwhile."""
+    documents: Amount = 0.40
+    """At most this for documents of the application's own retrieval."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.completion >= self.max_tokens:
+            raise InvalidSetting(
+                "completion", self.completion, f"leave room for the prompt: less than max_tokens ({self.max_tokens})"
+            )
+        for portion in get_args(Portion):
+            if self.tokens(portion) > self.prompt:
+                raise InvalidSetting(
+                    portion, getattr(self, portion), f"give at most the prompt, {self.prompt} tokens, or a share 0..1"
+                )
+        if self.tokens("recall") > self.tokens("recall_max"):
+            raise InvalidSetting("recall", self.recall, f"give at most recall_max ({self.recall_max})")
+        fixed = self.tokens("constraints") + self.tokens("summary")
+        if fixed > self.prompt:
+            raise InvalidSetting(
+                "constraints",
+                self.constraints,
+                f"with summary ({self.summary}) it may take {fixed} of {self.prompt} tokens; lower one of them",
+            )
+        return self
+
+    @classmethod
+    def for_model(cls, name: str, **settings: Any) -> Budget:
+        """The budget of a well-known model: its context window, an eighth of it for the answer (at most 4,096).
+
+        Args:
+            name: The model's name, with or without a provider's prefix.
+            **settings: Any field of `Budget`; they take precedence.
+
+        Raises:
+            InvalidSetting: The model is not in the table, or a setting cannot work.
+
+        Example:
+            >>> Budget.for_model("gpt-4o").prompt
+            123904
+        """
+        window = settings.pop("max_tokens", None) or get_context_window(name)
+        if window is None:
+            raise InvalidSetting("model", name, "its context window is not known, give Budget(max_tokens=...)")
+        if isinstance(window, int):
+            settings.setdefault("completion", min(4_096, window // 8))
+        return cls(max_tokens=window, **settings)
 
     @property
     def prompt(self) -> int:
         """Tokens for the prompt: the total without the completion reserve."""
         return self.max_tokens - self.completion
+
+    def tokens(self, portion: Portion) -> int:
+        """A segment's limit in tokens, whichever way it was given."""
+        amount: int | float = getattr(self, portion)
+        return amount if isinstance(amount, int) else int(amount * self.prompt)
 
 
 class WindowConfig(_Settings):
@@ -49,6 +151,12 @@ class WindowConfig(_Settings):
     """Reaching this, the oldest exchanges are planned out ..."""
     low: Share = 0.35
     """... until this is left."""
+
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
+        if self.low >= self.high:
+            raise InvalidSetting("low", self.low, f"give less than high ({self.high})")
+        return self
 
 
 class SummaryConfig(_Settings):
@@ -68,9 +176,9 @@ class RecallConfig(_Settings):
     """How many turns are ranked for packing."""
     threshold: Share = 0.15
     """Hits with a lower score (0..1) are not sent."""
-    deadline_s: Annotated[float, Field(gt=0)] = 0.5
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """Embedding the query may take this long; past it, recall is lexical."""
-    language: str = "auto"
+    language: Annotated[str, Field(min_length=1)] = "auto"
     """A Snowball language name, or "auto" to detect it."""
     sticky: bool = True
     """A recalled block stays with its message while that message is in the window (G13)."""
@@ -88,10 +196,112 @@ class ConstraintsConfig(_Settings):
 class MemoryConfig(_Settings):
     """Everything a memory can be told; every field has a default that works."""
 
-    budget: Budget = Budget()
-    window: WindowConfig = WindowConfig()
-    summary: SummaryConfig = SummaryConfig()
-    recall: RecallConfig = RecallConfig()
-    constraints: ConstraintsConfig = ConstraintsConfig()
+    budget: Budget = Field(default_factory=Budget)
+    window: WindowConfig = Field(default_factory=WindowConfig)
+    summary: SummaryConfig = Field(default_factory=SummaryConfig)
+    recall: RecallConfig = Field(default_factory=RecallConfig)
+    constraints: ConstraintsConfig = Field(default_factory=ConstraintsConfig)
     max_message_chars: Annotated[int, Field(gt=0)] = 8_000_000
     """A longer message is refused with `InvalidMessage`."""
+
+    @classmethod
+    def preset(cls, name: Preset, **overrides: Any) -> MemoryConfig:
+        """A configuration for one of the situations that users come with.
+
+        * `customer_support`: window and constraints. 8,000 tokens; constraints may take 40 %,
+          because what a customer demands or forbids outranks what was chatted; a short summary;
+          little recall (15 %, threshold 0.25), so that an old case is not mixed into the new one.
+        * `coding_assistant`: structured memory and summary. 32,000 tokens, 4,000 for the answer;
+          a long summary (1,500 tokens) that carries decisions over many tool results; the window
+          leaves late (0.80) and keeps half (0.45), since a file read five turns ago is still at
+          work; recall up to 30 %, candidates 200, because names of files and functions match well.
+        * `roleplay`: a long plain window. 16,000 tokens; the window fills to 0.95 and keeps 0.75, so
+          that tone and scene stay verbatim; no recall, which would break the scene's order; a short
+          summary of the story so far.
+        * `knowledge_assistant`: memory beside the application's own retrieval. 16,000 tokens; half
+          the prompt may be documents; recall 15 %, at most 40 %, so that documents keep their room;
+          a small window that leaves early (0.60), since questions here stand alone.
+        * `multi_agent`: one memory that several agents share. 16,000 tokens; a constraint that any of
+          them hears holds for the owner in every session, up to 500; more recall (35 %), because an
+          agent needs what another one did. Every commit makes a version, so no agent's write is lost.
+
+        Args:
+            name: The situation.
+            **overrides: Fields of `MemoryConfig`; each replaces the preset's as a whole.
+
+        Raises:
+            InvalidSetting: No such preset, or an override cannot work.
+        """
+        settings = _preset(name)
+        return cls(**{**settings, **overrides})
+
+
+def _preset(name: Preset) -> dict[str, _Settings]:
+    match name:
+        case "customer_support":
+            return {
+                "budget": Budget(constraints=0.40, summary=0.10, recall=0.15, recall_max=0.50, documents=0.30),
+                "summary": SummaryConfig(max_tokens=300),
+                "recall": RecallConfig(threshold=0.25),
+            }
+        case "coding_assistant":
+            return {
+                "budget": Budget(max_tokens=32_000, completion=4_000, constraints=0.20, summary=0.15, recall=0.30),
+                "window": WindowConfig(high=0.80, low=0.45),
+                "summary": SummaryConfig(max_tokens=1_500, chunk_tokens=6_000),
+                "recall": RecallConfig(candidates=200),
+            }
+        case "roleplay":
+            return {
+                "budget": Budget(
+                    max_tokens=16_000,
+                    completion=1_500,
+                    constraints=0.15,
+                    summary=0.05,
+                    recall=0.0,
+                    recall_max=0.0,
+                    documents=0.10,
+                ),
+                "window": WindowConfig(high=0.95, low=0.75),
+                "summary": SummaryConfig(max_tokens=400),
+                "recall": RecallConfig(enabled=False),
+            }
+        case "knowledge_assistant":
+            return {
+                "budget": Budget(
+                    max_tokens=16_000,
+                    completion=2_000,
+                    constraints=0.15,
+                    summary=0.10,
+                    recall=0.15,
+                    recall_max=0.40,
+                    documents=0.50,
+                ),
+                "window": WindowConfig(high=0.60, low=0.30),
+            }
+        case "multi_agent":
+            return {
+                "budget": Budget(max_tokens=16_000, completion=2_000, recall=0.35),
+                "constraints": ConstraintsConfig(scope="owner", max_active=500),
+            }
+        case _:
+            # Not assert_never: the name may come from a file.
+            raise InvalidSetting("preset", name, f"use one of {', '.join(get_args(Preset))}")
+
+
+def _invalid(settings: type[_Settings], error: ValidationError) -> InvalidSetting:
+    """The first of pydantic's complaints, as this package says it."""
+    first: ErrorDetails = error.errors(include_url=False)[0]
+    context: dict[str, Any] = first.get("ctx") or {}
+    inner = context.get("error")
+    path = [str(part) for part in first["loc"] if not str(part).startswith(("constrained-", "function-"))]
+    if isinstance(inner, InvalidSetting):
+        return InvalidSetting(".".join([*path, inner.name]), inner.given, inner.want)
+    # A union of number types adds its branch to the path.
+    field = ".".join(part for part in path if part not in {"int", "float"}) or settings.__name__
+    given = first["input"]
+    if first["type"] == "extra_forbidden":
+        return InvalidSetting(field, given, f"there is no such setting; use one of {', '.join(settings.model_fields)}")
+    if settings is Budget and field in get_args(Portion):
+        return InvalidSetting(field, given, "give a share of the prompt, 0.0..1.0, or a whole number of tokens")
+    return InvalidSetting(field, given, first["msg"].replace("Input should be", "it should be"))

@@ -22,6 +22,8 @@ class VectorProjection:
     """Takes a session's vectors to the head of its log, one batch a call."""
 
     name = "vectors"
+    grace_s = 30.0
+    """How long a batch under way may hold up the end: it runs in native code."""
 
     def __init__(
         self,
@@ -30,7 +32,7 @@ class VectorProjection:
         index: VectorIndex,
         *,
         text: Callable[[Message], str],
-        batch: int = 32,
+        batch: int = 8,
     ) -> None:
         """Nothing is embedded yet.
 

@@ -1,0 +1,24 @@
+"""Conversation memory for LlamaIndex's chat engines, agents and workflows."""
+
+from __future__ import annotations
+
+from langmem_plugin.errors import MissingExtra
+
+try:
+    import llama_index.core  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtra("the LlamaIndex adapter", "llama-index-core", "llama-index") from error
+
+from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
+from llama_index.memory.langmem_plugin.constrained import with_constraints
+from llama_index.memory.langmem_plugin.convert import from_message, to_message
+from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
+
+__all__ = [
+    "HybridChatMemoryBuffer",
+    "HybridMemoryRetriever",
+    "TokenLimitExceeded",
+    "from_message",
+    "to_message",
+    "with_constraints",
+]

@@ -1,0 +1,50 @@
+"""A context as the list of messages that an engine or agent expects from its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+from llama_index.core.base.llms.types import ChatMessage
+
+from langmem_plugin.context.request import Context
+from langmem_plugin.messages import Message, Role, assistant, system, user
+from llama_index.memory.langmem_plugin.callers import Caller
+from llama_index.memory.langmem_plugin.convert import from_message
+from llama_index.memory.langmem_plugin.literal import literal
+
+Insert: TypeAlias = Literal["auto", "system", "user"]
+"""Where the system text goes: `auto` is `system` and protects it from agents that drop it."""
+
+GUARD: Final = system("The conversation so far, from memory.\n")
+"""Stands first where the first system message is thrown away; nothing is lost with it."""
+ACKNOWLEDGED: Final = assistant("Understood.")
+
+
+def arrange(context: Context, *, insert: Insert, who: Caller) -> list[ChatMessage]:
+    """New messages, the system text where it reaches the model."""
+    said: list[Message] = list(context.conversation)
+    if context.system:
+        # OpenAI's adapter joins the blocks of messages without a separator.
+        text = context.system if context.system.endswith("\n") else context.system + "\n"
+        if insert == "user":
+            said = _before_the_user(said, text)
+        elif insert == "auto" and who.drops_first_system:
+            said = [GUARD, system(text), *said]
+        else:
+            said = [system(text), *said]
+    chats = [from_message(message) for message in said]
+    return [literal(chat) for chat in chats] if who.formats_text else chats
+
+
+def extra_messages(*, insert: Insert, who: Caller) -> Sequence[Message]:
+    """What `arrange` may add beyond the context; its tokens are reserved."""
+    if insert == "user":
+        return (ACKNOWLEDGED,)
+    return (GUARD,) if insert == "auto" and who.drops_first_system else ()
+
+
+def _before_the_user(said: list[Message], text: str) -> list[Message]:
+    if said and said[-1].role is Role.USER:
+        return [*said[:-1], said[-1].prepend(text + "\n")]
+    return [user(text), ACKNOWLEDGED, *said]

@@ -1,0 +1,65 @@
+"""What the sessions of one memory share, and the names they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from langmem_plugin.config import MemoryConfig
+from langmem_plugin.errors import InvalidMessage, InvalidSetting
+from langmem_plugin.messages import Message, Role, Text
+from langmem_plugin.recall.recaller import Recaller
+from langmem_plugin.records import SessionKey
+from langmem_plugin.store.protocol import Store
+from langmem_plugin.tokens import TokenCounter
+
+Said: TypeAlias = Message | str
+"""A message, or the text of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What every session of a memory shares."""
+
+    store: Store
+    counter: TokenCounter
+    config: MemoryConfig
+    clock: Callable[[], datetime]
+    recaller: Recaller
+    note: Callable[[SessionKey], None]
+    """Tells the runner that the session changed; never blocks."""
+    erase: Callable[[SessionKey], None]
+    """Takes a forgotten session out of the vector index."""
+
+
+def as_message(said: Said, role: Role) -> Message:
+    """The message, or the text as a message of that role."""
+    if isinstance(said, Message):
+        return said
+    if isinstance(said, str):
+        return Message(role=role, blocks=(Text(said),))
+    raise InvalidMessage(f"a message is a {type(said).__name__}", "pass a langmem_plugin Message or a text")
+
+
+def check_name(field: str, value: object) -> None:
+    """Ids are compared and indexed as they are, so what a database cannot hold is refused."""
+    want = "use 1 to 512 characters, without NUL and lone surrogates"
+    if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
+        raise InvalidSetting(field, value if isinstance(value, str) else type(value).__name__, want)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidSetting(field, value, want) from error
+
+
+def session_key(session_id: str, owner: str) -> SessionKey:
+    """The checked key of a session.
+
+    Raises:
+        InvalidSetting: One of the two is empty, too long or cannot be stored.
+    """
+    check_name("session_id", session_id)
+    check_name("owner", owner)
+    return SessionKey(owner, session_id)

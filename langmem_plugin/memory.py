@@ -1,0 +1,231 @@
+"""The memory: opens the stores, hands out sessions, works behind, closes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from langmem_plugin.chat_models import as_chat_model
+from langmem_plugin.config import MemoryConfig
+from langmem_plugin.context.window import plan
+from langmem_plugin.embedders import as_embedder
+from langmem_plugin.engine import Engine, session_key
+from langmem_plugin.errors import StoreClosed
+from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.lane import Projection
+from langmem_plugin.projections.runner import Runner
+from langmem_plugin.projections.summary import SummaryProjection
+from langmem_plugin.projections.vector_index import VectorIndex
+from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.recall.indexed import embedded_text
+from langmem_plugin.recall.recaller import Recaller
+from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.session import Session
+from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.tokens import TokenCounter, as_counter
+
+_OPEN_SESSIONS = 1_024
+"""Sessions kept ready; the least recently used are let go and read again on demand."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Memory:
+    """Conversations in one database, with what is derived from them.
+
+    Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
+    as a context manager, or call `close`, so that work behind is finished.
+    """
+
+    def __init__(
+        self,
+        store: SqlStore,
+        *,
+        config: MemoryConfig,
+        counter: TokenCounter,
+        summarizer: ChatModel | None,
+        embedder: Embedder | None,
+        vectors: VectorIndex | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.config = config
+        self.counter = counter
+        self._store = store
+        self._vectors = vectors
+        self._lock = threading.Lock()
+        self._closed = False
+        self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
+        projections: list[Projection] = []
+        if config.summary.enabled:
+            projections.append(
+                SummaryProjection(
+                    store,
+                    model=summarizer,
+                    plan=self._plan,
+                    counter=counter,
+                    config=config.summary,
+                )
+            )
+        if vectors is not None and embedder is not None:
+            projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
+        self._runner = Runner(projections)
+        self._engine = Engine(
+            store=store,
+            counter=counter,
+            config=config,
+            clock=clock,
+            recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
+            note=self._runner.note,
+            erase=self._erase,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        url: str = "sqlite://",
+        *,
+        config: MemoryConfig | None = None,
+        model: str | TokenCounter | Callable[[str], int] | object = "gpt-4o",
+        summarizer: ChatModel | object | None = None,
+        embedder: Embedder | str | object | None = None,
+        vectors: str | Path | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> Self:
+        """Open a memory, and make its database if there is none.
+
+        Args:
+            url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
+                `sqlite://` for one that lives as long as the process.
+            config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
+            model: Whose tokens are counted: a model's name, a path of a Hugging Face
+                tokenizer, a framework's model, a callable, or a `TokenCounter`.
+            summarizer: Writes the rolling summary, behind: a LangChain chat model, a
+                LlamaIndex LLM, a callable from prompt to text. Without one, a
+                deterministic extract stands for what left the window.
+            embedder: For recall by meaning: a sentence-transformers name or local path,
+                "chroma", a LangChain or LlamaIndex embedding, a callable. Without one,
+                recall is by keyword.
+            vectors: The folder of the Chroma index, or the http address of a Chroma
+                server; beside the database file if not given.
+            clock: The present moment, aware, in UTC.
+
+        Raises:
+            InvalidSetting: An argument cannot work.
+            MissingExtra: A package that the embedder needs is not installed.
+            StoreUnavailable: The database cannot be opened or written.
+            StoreCorrupt: The file is not a database of this package.
+            SchemaTooNew: A newer release wrote it.
+            VectorsLocked: Another process writes the vector index.
+        """
+        config = config or MemoryConfig()
+        counter = as_counter(model)
+        chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
+        store = SqlStore(url)
+        try:
+            index = None
+            if embed is not None and config.recall.enabled:
+                index = VectorIndex(store, embed.name, vectors or _beside(store))
+            return cls(
+                store,
+                config=config,
+                counter=counter,
+                summarizer=chat_model,
+                embedder=embed if index is not None else None,
+                vectors=index,
+                clock=clock,
+            )
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The database's address, its password hidden."""
+        return self._store.database.url
+
+    def session(self, session_id: str, *, owner: str) -> Session:
+        """The session with this id of this owner; nothing is written until something is said.
+
+        Args:
+            session_id: 1 to 512 characters; unique for its owner.
+            owner: Whose conversation it is; nobody else's data is ever read with it.
+
+        Raises:
+            InvalidSetting: One of the two is empty, too long or cannot be stored.
+            StoreClosed: The memory was closed.
+        """
+        key = session_key(session_id, owner)
+        with self._lock:
+            if self._closed:
+                raise StoreClosed
+            session = self._sessions.get(key)
+            known = session is not None
+            if session is None:
+                session = self._sessions[key] = Session(self._engine, key)
+                if len(self._sessions) > _OPEN_SESSIONS:
+                    self._sessions.popitem(last=False)
+            else:
+                self._sessions.move_to_end(key)
+        if not known and session.version:
+            self._runner.note(key)  # work that an earlier process left undone
+        return session
+
+    def sessions(self, *, owner: str) -> list[str]:
+        """The ids of an owner's sessions, oldest first."""
+        return [key.session for key in self._store.keys(owner=owner)]
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything behind has caught up: summaries and vectors.
+
+        Returns:
+            False if it has not within `timeout_s`, or if a model keeps failing; see `status`.
+        """
+        return self._runner.wait(timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        """What works behind: queue, counts, the last failure of each projection (no message text)."""
+        status: dict[str, Any] = {"url": self.url, "counter": self.counter.name, "exact": self.counter.exact}
+        status["behind"] = self._runner.status()
+        if self._vectors is not None:
+            status["vectors"] = self._vectors.status()
+        return status
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Finish what is behind within `timeout_s`, then close the stores; what is left goes on at the next open."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._runner.close(timeout_s)
+        if self._vectors is not None:
+            self._vectors.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Memory({self.url!r})"
+
+    def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
+        room = self._store.head(key).history_tokens or self.config.budget.prompt
+        window = self.config.window
+        return plan(entries, high=int(room * window.high), low=int(room * window.low))
+
+    def _erase(self, key: SessionKey) -> None:
+        if self._vectors is not None:
+            self._vectors.erase([key])
+
+
+def _beside(store: SqlStore) -> Path | None:
+    path = store.database.path
+    return None if path is None else path.with_name(path.name + ".vectors")

@@ -1,0 +1,243 @@
+"""Text in a user's message that is not the user speaking: code, quotes, mails, blobs, role markers.
+
+A forged instruction arrives as often through what a user pastes as through a tool, so what
+looks pasted is masked before any rule reads it (docs/security.md). Masks keep the length, so
+spans found in the masked text are spans of the message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+BLOCK = "\n"
+"""Fills a masked block: it ends sentences."""
+INLINE = "\x1a"
+"""Fills a masked quotation inside a sentence: it is no word and no space."""
+
+_ROLE = re.compile(
+    r"(?im)^[ \t>*#\-]{0,8}(?:\[|<|\*\*|\()?(?:system|assistant|human|user|ai|bot|developer|tool|function|model|"
+    r"ipython|instruction|instructions|new instructions?|system (?:message|prompt|note|override|update)|"
+    r"administrator|admin|root|override)(?:\]|>|\*\*|\))?[ \t]{0,4}[:：=]"
+    r"|<\|[^|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|\[(?:system|user|assistant)\]"
+    r"|^#{2,6} ?(?:instruction|system|response|input|human|assistant|user)s?\b"
+    r"|\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)|(?<!-)-{3,} ?(?:BEGIN|START|END)\b"
+)
+_MAIL = re.compile(
+    r"(?im)^(?:subject|from|to|cc|bcc|sent|re|fwd?|betreff|von|an|objet|asunto|de|oggetto|assunto|onderwerp|件名|主题)"
+    r"[ \t]?[:：][ \t]?\S"
+    r"|^(?:dear|liebe[rs]?|sehr geehrte[rs]?|cher|chère|estimad[oa]|querid[oa]|gentile|caro|cara|"
+    r"prezad[oa]|beste|geachte) [^\n,]{1,40},[ \t]*\n"
+    r"|^-{2,} ?(?:original|forwarded) message|^on [^\n]{6,80} wrote:[ \t]*$"
+)
+_MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
+"""Without one of these there is neither a role marker nor a mail."""
+_COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
+_INTRODUCED = re.compile(
+    r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
+    r"transcript|logs?|output|error|code|snippet|files?|contents?|paragraph|excerpt|quote|passage|report|readme|"
+    r"ticket|response|prompt|story|conversation|chat|abstract|section|comments?|note from|description|results?|"
+    r"resume|cv|essay|draft|lyrics|poem|sentence|wikipedia|manual|policy|he|she|it|they|friend|boss|"
+    r"colleague|sign|label|book|mom|mum|dad|wife|husband|nachricht|artikel|datei|seite|"
+    r"texte|courriel|fichier|correo|mensaje|texto|archivo|testo|messaggio|arquivo|bericht|tekst|bestand|"
+    r"summari[sz]e|translate|proofread|rewrite|re-write|rephrase|edit|fix|check|review|analy[sz]e|explain|"
+    r"paraphrase|simplify|correct|improve|classify|extract|convert|refactor|debug|complete|continue|grade|"
+    r"zusammenfass\w*|übersetz\w*|korrigier\w*|traduis|traduire|résumer?|traduce|traduci|riassumi|traduza|"
+    r"resuma|vertaal)\b|(?:邮件|文章|文本|翻译|总结|メール|記事|翻訳|要約|文章)"
+)
+_REACH = 100
+"""Characters before a colon in which the word that introduces a paste is looked for."""
+_OWN = re.compile(
+    r"(?i)\b(?:my|our|these|following) (?:own )?(?:rules?|preferences?|requirements?|constraints?|wishes|instructions|"
+    r"guidelines|conditions|restrictions|needs|facts|details|info)\b|\b(?:about me|keep in mind|remember|note|rules)\b"
+)
+_GREETING = re.compile(
+    r"(?im)^(?:hi|hello|hey|hallo|bonjour|hola|ciao|olá|good (?:morning|afternoon)) ?[^\n,!]{0,40}[,!][ \t]*$"
+)
+_SIGN_OFF = re.compile(
+    r"(?im)^(?:(?:best|kind|warm|many)? ?(?:regards|wishes)|best|sincerely|cheers|yours [^\n,]{2,20}|viele grüße|"
+    r"mit freundlichen grüßen|cordialement|saludos|cordiali saluti|atenciosamente|groeten),?[ \t]*$"
+)
+_FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)|```")
+_QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
+_INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
+_RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
+_QUOTES = re.compile(
+    r"\"[^\"\n]{1,2000}\"|“[^“”\n]{1,2000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
+    r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
+    r"|‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)"
+    r"|`[^`\n]{1,400}`"
+)
+_JSON = re.compile(r"(?m)[{\[](?=\s{0,40}[\"'{\[])|^[ \t]*\{")
+_BRACKET = re.compile(r"[{}\[\]]")
+_OPEN_QUOTE = re.compile(r"(?m)(?:^|[\s:])[\"“](?=\w[^\"“”\n]{60,}$)")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\u206a-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f]"
+    "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
+)
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
+_MIXED = re.compile(
+    "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
+)
+_BASE64 = re.compile(r"\b(?=[A-Za-z0-9+/]{0,200}\d)(?=[A-Za-z0-9+/]{0,200}[A-Z])[A-Za-z0-9+/]{40,}={0,2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """A message with all that is not the user's own speech masked, same length as the message."""
+
+    text: str
+    doubtful: bool
+    """Invisible characters, mixed alphabets or control characters: nothing here may bind unasked."""
+    whole_quote: bool
+    """The entire message stood in one pair of quotation marks, which were taken as decoration."""
+
+
+def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
+    """The text with each span filled; spans may overlap."""
+    if not spans:
+        return text
+    parts: list[str] = []
+    position = 0
+    for start, end in sorted(spans):
+        if end <= position:
+            continue
+        first = max(start, position)
+        parts += (text[position:first], filler * (end - first))
+        position = end
+    parts.append(text[position:])
+    return "".join(parts)
+
+
+def _blobs(text: str) -> list[tuple[int, int]]:
+    """JSON-like values with brackets that balance, and the rest of the text after one that does not."""
+    spans: list[tuple[int, int]] = []
+    position = 0
+    for found in _JSON.finditer(text):
+        start = found.end() - 1 if text[found.end() - 1] in "{[" else found.start()
+        if start < position:
+            continue
+        depth = 0
+        end = len(text)
+        for bracket in _BRACKET.finditer(text, start):
+            depth += 1 if bracket.group() in "{[" else -1
+            if depth <= 0:
+                end = bracket.end()
+                break
+        if end - start > 12:
+            spans.append((start, end))
+        position = end
+    return spans
+
+
+def _tagged(text: str) -> list[tuple[int, int]]:
+    """From an opening tag to the last closing tag of the same name."""
+    closings: dict[str, int] = {}
+    tags = list(_TAG.finditer(text))
+    for tag in tags:
+        if tag.group(1):
+            closings[tag.group(2).lower()] = tag.end()
+    return [
+        (tag.start(), closings[tag.group(2).lower()])
+        for tag in tags
+        if not tag.group(1) and closings.get(tag.group(2).lower(), -1) > tag.start()
+    ]
+
+
+def _pairs(text: str, marker: re.Pattern[str], *, lone_to_end: bool) -> list[tuple[int, int]]:
+    """Between each odd marker and the next one; an unclosed one reaches to the end if asked."""
+    marks = [(found.start(), found.end()) for found in marker.finditer(text)]
+    spans = [(marks[i][0], marks[i + 1][1]) for i in range(0, len(marks) - 1, 2)]
+    if len(marks) % 2 and lone_to_end:
+        spans.append((marks[-1][0], len(text)))
+    return spans
+
+
+def _introduced(text: str) -> list[tuple[int, int]]:
+    """What follows "the email says:", "summarise this:" and the like."""
+    for found in _COLON.finditer(text):
+        line_start = max(text.rfind("\n", max(0, found.start() - _REACH), found.start()) + 1, found.start() - _REACH, 0)
+        if _INTRODUCED.search(text, line_start, found.start()) and not _OWN.search(text, line_start, found.start()):
+            return [(found.end(), len(text))]
+    return []
+
+
+def _letter(text: str) -> list[tuple[int, int]]:
+    """A pasted letter: from a line that greets somebody to the line that signs off."""
+    greeting = _GREETING.search(text)
+    closing = _SIGN_OFF.search(text, greeting.end()) if greeting else None
+    return [(greeting.start(), len(text))] if greeting and closing else []
+
+
+def spoken(text: str) -> Spoken:
+    """The user's own speech in a message.
+
+    Args:
+        text: A user's message, as sent.
+
+    Returns:
+        The message with code, quotes, mails, blobs and whatever follows a role marker
+        masked; the length is unchanged.
+    """
+    doubtful = _is_doubtful(text)
+    text, whole_quote = _unquoted(text)
+    if _MARKED.search(text):
+        for marker in (_ROLE, _MAIL):
+            found = marker.search(text)
+            if found:
+                text = text[: found.start()] + BLOCK * (len(text) - found.start())
+    text = _without_blocks(text)
+    if not whole_quote:
+        text = _without_quotes(text)
+    if len(text) > 40 and _BASE64.search(text):
+        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
+    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+
+
+def _is_doubtful(text: str) -> bool:
+    """Whether the message hides characters or mixes alphabets within words."""
+    if text.isascii():
+        return not text.isprintable() and bool(_INVISIBLE.search(text))
+    bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
+    return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
+
+
+def _unquoted(text: str) -> tuple[str, bool]:
+    """The message without the one pair of quotation marks it stands in, and whether it did."""
+    inner = text.strip()
+    if len(inner) < 3 or inner[0] not in '"“«' or inner[-1] not in '"”»' or "\n" in inner:
+        return text, False
+    if any(mark in inner[1:-1] for mark in '"“”«»'):
+        return text, False
+    start = text.index(inner)
+    return f"{text[:start]} {inner[1:-1]} {text[start + len(inner) :]}", True
+
+
+def _without_blocks(text: str) -> str:
+    """Code, quoted lines, introduced pastes, letters, tagged and bracketed blobs masked."""
+    if "```" in text or "~~~" in text:
+        text = _cover(text, _pairs(text, _FENCE, lone_to_end=True), BLOCK)
+    if ":" in text or "：" in text:
+        text = _cover(text, _introduced(text), BLOCK)
+    blocks: list[tuple[int, int]] = []
+    if ">" in text or "|" in text or "│" in text:
+        blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
+    if "\n" in text or '"""' in text:
+        blocks += _pairs(text, _RULED, lone_to_end=True)
+        blocks += [found.span() for found in _INDENTED.finditer(text)]
+        blocks += _letter(text)
+    if "<" in text:
+        blocks += _tagged(text)
+    if "{" in text or "[" in text:
+        blocks += _blobs(text)
+    return _cover(text, blocks, BLOCK)
+
+
+def _without_quotes(text: str) -> str:
+    """Quotations inside sentences masked, and what follows a long one that never closes."""
+    quotes = [found.span() for found in _QUOTES.finditer(text)]
+    text = _cover(text, quotes, INLINE)
+    lone = _OPEN_QUOTE.search(text)
+    return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())

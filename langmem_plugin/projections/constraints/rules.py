@@ -1,0 +1,538 @@
+"""Binding statements in a user's message, found by rules: pure, no model, microseconds.
+
+The language files say in which forms people bind an assistant; this module cuts the message,
+drops what the user did not say (pasted text) or does not assert (questions, hypotheses,
+reports), and returns spans of the user's own words (guarantee G2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from langmem_plugin.projections.constraints.lifecycle import endings, normalised
+from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
+from langmem_plugin.projections.constraints.statements import sentences
+from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
+from langmem_plugin.records import Constraint, ConstraintKind
+
+__all__ = ["Ended", "Findings", "Found", "find_constraints"]
+
+_MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
+_JOINED = re.compile(r"[/|<>=+&]")
+_SPACED = str.maketrans(dict.fromkeys("—…/|<>=+&，、。", " "))
+_QUOTED = re.compile(f"{INLINE}+")
+_SHORT = 160
+"""A sentence up to this length is kept whole; a longer one is cut at the clauses of its statement."""
+_DEEP = 4_000
+"""Text beyond this place that is not in the last paragraph may well be pasted: only proposed."""
+_SHORTEST_QUOTE = 48
+"""Characters of quotation inside a statement from which it is only proposed."""
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "\u00a0": " ", "\t": " ", "\u202f": " "})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A statement to keep: `text[start:end]` is the user's own words."""
+
+    kind: ConstraintKind
+    start: int
+    end: int
+    confidence: float
+    """0..1"""
+    proposed: bool = False
+    """Pasted, quoted or touching credentials, addresses or tools: needs confirmation."""
+    expires_in: timedelta | None = None
+    """From the moment it was said; None if it stands until it is ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An earlier constraint that this message ends."""
+
+    constraint_id: str
+    how: Literal["revoked", "superseded"]
+    by: int | None
+    """Index into `found` of the statement that stands instead; None if revoked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What one message states and what it ends."""
+
+    found: tuple[Found, ...] = ()
+    """In the order of the text; spans do not overlap."""
+    ended: tuple[Ended, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A rule that fits, before its statement is cut out."""
+
+    start: int
+    end: int
+    rule: Rule
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A cut statement with what its rules know of it."""
+
+    found: Found
+    alone: bool
+
+
+_NOTHING = Findings()
+
+
+def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Findings:
+    """The constraints that a user's message states, and the earlier ones that it ends.
+
+    One-off requests, questions, hypotheses and reported speech give none; pasted text gives
+    none; what repeats an active constraint is not found again. In doubt nothing is ended.
+
+    Args:
+        text: The message, as sent.
+        active: The constraints in force, for duplicates and endings.
+
+    Returns:
+        Spans in the order of the text, and the endings; empty for most messages.
+
+    Example:
+        >>> message = "Never suggest peanuts. What can I cook tonight?"
+        >>> [message[item.start : item.end] for item in find_constraints(message).found]
+        ['Never suggest peanuts.']
+    """
+    words = _words(_lower(text))
+    spoken_in = [
+        _Possible(language, _candidates(language, words, text))
+        for language in languages()
+        if _any_cue(language, words, text) or (active and _may_end(language, words, text))
+    ]
+    if not (active or any(possible.rules for possible in spoken_in)):
+        return _NOTHING
+    said = spoken(text)
+    low = _lower(said.text)
+    spans = list(sentences(said.text))
+    cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
+    keep = _doubted(text, said, _kept(low, spans, cut, spoken_in))
+    known = {normalised(item.text) for item in active}
+    found: list[Found] = []
+    for item in keep:
+        words_of = normalised(text[item.start : item.end])
+        if words_of and words_of not in known:
+            known.add(words_of)
+            found.append(item)
+    if not active:
+        return Findings(found=tuple(found)) if found else _NOTHING
+    return _with_endings(low, spans, found, active, [possible.language for possible in spoken_in])
+
+
+def _with_endings(
+    low: str,
+    spans: list[tuple[int, int]],
+    found: list[Found],
+    active: Sequence[Constraint],
+    spoken_in: list[Language],
+) -> Findings:
+    """The findings with what they end; a permission that replaces a rule is itself a finding."""
+    ended: dict[str, Found | None] = {}
+    result = list(found)
+    for start, end in spans:
+        inside = [item for item in result if item.start < end and start < item.end]
+        if any(item.proposed for item in inside):
+            continue
+        for ending in endings(low, start, end, active, spoken_in, [(item.start, item.end) for item in inside]):
+            if ending.constraint_id in ended:
+                continue
+            if ending.how == "revoked":
+                result = [item for item in result if item not in inside]
+                ended[ending.constraint_id] = None
+                continue
+            if ending.by is not None:
+                by = inside[ending.by]
+            elif inside:
+                by = inside[0]
+            else:
+                old = next(item for item in active if item.id == ending.constraint_id)
+                kind = old.kind if ending.amends else ConstraintKind.PREFERENCE
+                by = Found(kind=kind, start=start, end=end, confidence=0.8)
+                if ending.span is not None:
+                    by = replace(by, start=ending.span[0], end=ending.span[1])
+                result.append(by)
+            if by in result:
+                ended[ending.constraint_id] = by
+    result.sort(key=lambda item: item.start)
+    return Findings(
+        found=tuple(result),
+        ended=tuple(
+            Ended(
+                constraint_id=id,
+                how="revoked" if by is None else "superseded",
+                by=None if by is None else result.index(by),
+            )
+            for id, by in ended.items()
+            if by is None or by in result
+        ),
+    )
+
+
+def _lower(text: str) -> str:
+    """Small letters and straight apostrophes, character for character."""
+    if text.isascii():
+        return text.lower()
+    low = text.translate(_APOSTROPHES).lower()
+    if len(low) != len(text):
+        low = "".join(small if len(small := char.lower()) == 1 else char for char in text.translate(_APOSTROPHES))
+    return low
+
+
+def _words(low: str) -> set[str]:
+    """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
+    if not low.isascii() or _JOINED.search(low):
+        low = low.translate(_SPACED)
+    words = {word.strip(_MARKS) for word in low.split()}
+    if "'" in low:
+        words |= {word.rpartition("'")[2] for word in words if "'" in word}
+    return words
+
+
+def _any_cue(language: Language, words: set[str], text: str) -> bool:
+    if language.spaced:
+        return not language.cues.isdisjoint(words)
+    return not text.isascii() and any(cue in text for cue in language.cues)
+
+
+def _may_end(language: Language, words: set[str], text: str) -> bool:
+    """Whether a word stands in the text without which nothing is taken back."""
+    if language.spaced:
+        return not language.endings.isdisjoint(words)
+    return not text.isascii()
+
+
+def _candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
+    """By cue that stands in the text, the rules that may fit somewhere in it."""
+    if not language.spaced:
+        return {cue: language.rules[cue] for cue in language.cues if cue in text}
+    possible: dict[str, tuple[Rule, ...]] = {}
+    for cue in language.cues & words:
+        rules = tuple(rule for rule in language.rules[cue] if not rule.also or not rule.also.isdisjoint(words))
+        if rules:
+            possible[cue] = rules
+    return possible
+
+
+@dataclass(frozen=True, slots=True)
+class _Possible:
+    """A language that the message may be in, with the rules whose cues stand in it."""
+
+    language: Language
+    rules: dict[str, tuple[Rule, ...]]
+
+    def within(self, sentence: str) -> list[Rule]:
+        """The rules that may fit a sentence, in the order of the file."""
+        cues = [cue for cue in self.rules if cue in sentence]
+        if not cues:
+            return []
+        if not self.language.spaced:
+            rules = {rule.order_index: rule for cue in cues for rule in self.rules[cue]}
+            return [rules[index] for index in sorted(rules)]
+        words = _words(sentence)
+        rules = {
+            rule.order_index: rule
+            for cue in cues
+            if cue in words
+            for rule in self.rules[cue]
+            if not rule.also or not rule.also.isdisjoint(words)
+        }
+        return [rules[index] for index in sorted(rules)]
+
+
+@dataclass(slots=True)
+class _Sentence:
+    """A sentence and the places where its clauses begin."""
+
+    said: Spoken
+    low: str
+    start: int
+    end: int
+    language: Language
+    lead: int
+    _requests: list[int] | None = None
+    _resumes: list[int] | None = None
+    _joints: list[tuple[int, int]] | None = None
+
+    @property
+    def requests(self) -> list[int]:
+        """Where it begins to ask for something."""
+        if self._requests is None:
+            clause = self.low[self.start : self.end]
+            self._requests = [self.start + item.start() for item in self.language.request.finditer(clause)]
+            if not self._requests and clause[-1] in "?？":
+                # "I don't eat pork, what now?": whatever the words, the last clause asks.
+                comma = max(clause.rfind(","), clause.rfind(";"), clause.rfind("，"), clause.rfind("、"))
+                self._requests = [self.start + comma] if comma > 0 else []
+        return self._requests
+
+    @property
+    def resumes(self) -> list[int]:
+        """Where a clause about the speaker begins."""
+        if self._resumes is None:
+            self._resumes = [item.end() for item in self.language.resume.finditer(self.low, self.start, self.end)]
+        return self._resumes
+
+    @property
+    def joints(self) -> list[tuple[int, int]]:
+        """Where one statement ends and the next begins."""
+        if self._joints is None:
+            self._joints = [item.span() for item in self.language.joint.finditer(self.low, self.start, self.end)]
+        return self._joints
+
+    def left(self, place: int) -> int:
+        """Where the clause begins that holds `place`."""
+        request = max((at for at in self.requests if at <= place), default=-1)
+        resume = max((at for at in self.resumes if at <= place), default=-1)
+        if request < 0 and self.end - self.start <= _SHORT:
+            return self.lead
+        if request < 0 and (resume < 0 or place - self.lead <= _SHORT):
+            return self.lead
+        return max(request, resume, self.lead)
+
+    def right(self, place: int) -> int:
+        """Where the clause ends: before the next request."""
+        request = min((at for at in self.requests if at >= place), default=self.end)
+        if request - place > 2 * _SHORT:
+            request = min((at for at, _ in self.joints if at >= place), default=request)
+        return request
+
+
+def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) -> _Sentence:
+    lead = language.lead.match(low, start, end)
+    return _Sentence(
+        said=said,
+        low=low,
+        start=start,
+        end=end,
+        language=language,
+        lead=lead.end() if lead and lead.end() < end else start,
+    )
+
+
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> list[_Statement]:
+    """The binding statements of one sentence, by the first language that has any."""
+    for possible in spoken_in:
+        rules = possible.within(low[start:end])
+        if not rules:
+            continue
+        sentence = _sentence(said, low, start, end, possible.language)
+        matches = [match for rule in rules if (match := _match(sentence, rule)) is not None]
+        if matches:
+            return list(_cut(sentence, matches))
+    return []
+
+
+def _kept(
+    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[_Possible]
+) -> list[Found]:
+    """All statements; those that bind only when nothing is asked for, only then."""
+    statements = [item for group in cut for item in group]
+    if any(item.alone for item in statements):
+        asked = low.count("\n\n\n") or any(
+            not group and _is_task(low, start, end, spoken_in) for (start, end), group in zip(spans, cut, strict=True)
+        )
+        if asked:
+            statements = [item for item in statements if not item.alone]
+    return [item.found for item in statements]
+
+
+def _place(sentence: _Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
+    """Where the rule's words stand and what its first group holds; at the start of a clause if it says so."""
+    # Slices, not search(text, start, end): "^" would match at the start of the message alone.
+    lead = sentence.lead
+    clause = text[lead : sentence.end]
+    found = rule.pattern.search(clause)
+    if found is None:
+        return None
+    if rule.at_start and found.start() > 0:
+        places = {*sentence.resumes, *(after for _, after in sentence.joints)}
+        for lead in sorted(places):
+            found = rule.pattern.match(text[lead : sentence.end])
+            if found is not None:
+                break
+        else:
+            return None
+    attribute = rule.attribute
+    if attribute == "=1":
+        attribute = found.group(1) or ""
+    return lead + found.start(), lead + found.end(), attribute
+
+
+def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
+    """The first place where the rule fits and the user asserts what it says."""
+    low, end, language = sentence.low, sentence.end, sentence.language
+    text = sentence.said.text if rule.cased else low
+    place = _place(sentence, rule, text)
+    if place is None:
+        return None
+    first, last, attribute = place
+    left = sentence.left(first)
+    if rule.unless is not None and rule.unless.search(text[left:end]):
+        return None
+    if rule.needs is not None and not rule.needs.search(low[sentence.lead : end]):
+        return None
+    if rule.order:
+        if language.one_off.search(low, sentence.start, end):
+            return None
+    elif language.inverted.search(low[max(left, first - 24) : first]):
+        return None
+    if not _asserted(sentence, first, last, left, order=rule.order):
+        return None
+    return _Match(first, last, rule, attribute)
+
+
+def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bool) -> bool:
+    """Whether the user says it for certain and for themselves."""
+    low, language = sentence.low, sentence.language
+    if not order and language.unless.search(low[left:end]):
+        return False
+    before = low[sentence.start : start]
+    if before and language.reported.search(before) and not language.authority.search(before):
+        return False
+    if low[sentence.end - 1] in "?？" and not order:
+        asked = [at for at in sentence.requests if at >= end]
+        if not asked and not any(at < left for at in sentence.requests):
+            return bool(language.tag.search(low, start, sentence.end))
+        if any(at == left for at in sentence.requests) and not any(at <= start for at in sentence.resumes):
+            return False
+    return True
+
+
+def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
+    """One statement for each clause that has a match; matches of one clause make one."""
+    matches.sort(key=lambda match: (match.start, match.rule.order_index))
+    groups: list[tuple[int, list[_Match]]] = []
+    for match in matches:
+        if groups:
+            last = groups[-1][1]
+            joint = next((j for j in sentence.joints if last[0].start < j[0] and j[1] <= match.start), None)
+            if joint is not None and _apart(last, match):
+                groups.append((joint[1], [match]))
+            else:
+                last.append(match)
+        else:
+            groups.append((-1, [match]))
+    cut: list[_Statement] = []
+    for place, (joint_at, group) in enumerate(groups):
+        best = max(group, key=lambda match: (match.rule.confidence, -match.rule.order_index))
+        first = min(match.start for match in group)
+        last_end = max(match.end for match in group)
+        start = sentence.left(first)
+        if joint_at >= 0:
+            start = max(joint_at, min(start, first))
+        elif best.rule.order and start > first:
+            start = first
+        end = sentence.right(last_end)
+        if place + 1 < len(groups):
+            next_at = groups[place + 1][0]
+            before = next((j for j in sentence.joints if j[1] == next_at), (end, end))
+            end = min(end, before[0])
+        start, end = _trim(sentence.said.text, start, max(end, last_end))
+        if end - start < 4:
+            continue
+        kind = best.rule.kind
+        words = sentence.low[start:end]
+        if kind is ConstraintKind.REQUIREMENT and best.rule.order and sentence.language.forbid.search(words[:60]):
+            kind = _order_kind(words)
+        found = Found(
+            kind=kind,
+            start=start,
+            end=end,
+            confidence=best.rule.confidence,
+            proposed=_is_suspicious(words, sentence.language) and best.attribute not in _ADDRESSES,
+            expires_in=_expiry(words, sentence.language) if kind not in _LASTING else None,
+        )
+        cut.append(_Statement(found, best.rule.alone))
+    return cut
+
+
+_LASTING = (ConstraintKind.FACT, ConstraintKind.GOAL)
+_ADDRESSES = ("email", "e-mail", "email address", "e-mail address", "handle", "username", "phone", "phone number")
+_ALWAYS = re.compile(r"^(?:please |you must )?always\b(?! avoid)")
+
+
+def _is_suspicious(words: str, language: Language) -> bool:
+    """Touches credentials, addresses, tools or other users; English terms count in every language."""
+    return bool(languages()[0].suspicious.search(words) or language.suspicious.search(words))
+
+
+def _order_kind(words: str) -> ConstraintKind:
+    """A requirement that forbids is a prohibition; "always ... without fail" is not."""
+    return ConstraintKind.REQUIREMENT if _ALWAYS.match(words) else ConstraintKind.PROHIBITION
+
+
+def _apart(group: list[_Match], match: _Match) -> bool:
+    """Whether two clauses state two things, each of which can end on its own."""
+    kinds = {item.rule.kind for item in group}
+    attributes = {item.attribute for item in group if item.attribute}
+    if match.attribute and match.attribute not in attributes:
+        return True
+    if match.rule.kind in kinds and match.rule.kind is ConstraintKind.PREFERENCE:
+        return False
+    return match.rule.kind not in kinds
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and (text[start].isspace() or text[start] in ",;:-–—"):
+        start += 1
+    while end > start and (text[end - 1].isspace() or text[end - 1] in ",;:–—"):
+        end -= 1
+    return start, end
+
+
+def _expiry(words: str, language: Language) -> timedelta | None:
+    """How long the statement says it holds."""
+    for pattern, hours in language.temporary:
+        found = pattern.search(words)
+        if found is None:
+            continue
+        if hours:
+            return timedelta(hours=hours)
+        parts = [part for part in found.groups() if part]
+        number = language.units.get(parts[0], None) if len(parts) > 1 else 1.0
+        if number is None:
+            number = float(parts[0]) if parts[0].isdecimal() else 1.0
+        return timedelta(minutes=number * language.units.get(parts[-1], 1440))
+    return None
+
+
+def _is_task(low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> bool:
+    """Whether a sentence asks for something to be done now."""
+    if low[end - 1] in "?？":
+        return True
+    if end - start < 24:
+        return False
+    return not any(possible.language.aside.match(low[start:end]) for possible in spoken_in)
+
+
+def _doubted(text: str, said: Spoken, found: list[Found]) -> list[Found]:
+    """Findings that may not be the user's own free speech, marked as proposed."""
+    tail = max(text.rfind("\n\n"), len(text) - 1_500)
+    result: list[Found] = []
+    for item in found:
+        span = said.text[item.start : item.end]
+        quoted = sum(len(quote) for quote in _QUOTED.findall(span)) if INLINE in span else 0
+        doubtful = (
+            said.doubtful
+            or quoted >= _SHORTEST_QUOTE
+            or (item.start > _DEEP and item.start < tail)
+            or (said.whole_quote and item.kind in _ORDERS)
+        )
+        result.append(replace(item, proposed=True) if doubtful and not item.proposed else item)
+    return result
+
+
+_ORDERS = (ConstraintKind.REQUIREMENT, ConstraintKind.PROHIBITION)

@@ -1,0 +1,193 @@
+"""The language files, compiled once: rules, guards and word lists (docs/constraints.md has the format)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from langmem_plugin.records import ConstraintKind
+
+NEVER = re.compile(r"(?!)")
+"""Matches nothing; stands for a guard that a language does not have."""
+
+_PART = re.compile(r"\{([A-Za-z_]\w*)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rule:
+    """One form in which a binding statement is made."""
+
+    kind: ConstraintKind
+    pattern: re.Pattern[str]
+    confidence: float
+    attribute: str
+    """What the statement sets ("home", "budget"); "" if nothing in particular; "=1" if the first group names it."""
+    at_start: bool
+    """Only at the beginning of a sentence or of its request."""
+    order: bool
+    """Tells the assistant what to do, so a one-off marker or a question makes it no constraint."""
+    alone: bool
+    """Binding only where the message asks for nothing else."""
+    cased: bool
+    """Matched against the text as written, not in lower case."""
+    cues: frozenset[str]
+    """One of them must stand in the sentence."""
+    also: frozenset[str]
+    """And one of these; empty if nothing more."""
+    needs: re.Pattern[str] | None
+    unless: re.Pattern[str] | None
+    order_index: int
+    """Place in the file; ties go to the earlier rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Language:
+    """One language file, compiled."""
+
+    code: str
+    spaced: bool
+    """Words stand between spaces; False for Chinese and Japanese."""
+    stemmer: str
+    rules: Mapping[str, tuple[Rule, ...]]
+    """By cue: a rule is tried only where one of its cues stands in the sentence."""
+    all_rules: tuple[Rule, ...]
+    """In the order of the file."""
+    cues: frozenset[str]
+    unless: re.Pattern[str]
+    """Before or within the match, these make the statement no assertion of the user's own."""
+    reported: re.Pattern[str]
+    authority: re.Pattern[str]
+    """Whose reported orders bind the user: a doctor, a landlord."""
+    inverted: re.Pattern[str]
+    """Right before the match: a question or a relative clause."""
+    forbid: re.Pattern[str]
+    """Turns an order into a prohibition."""
+    aside: re.Pattern[str]
+    """How a sentence begins that asks for nothing."""
+    one_off: re.Pattern[str]
+    temporary: tuple[tuple[re.Pattern[str], float], ...]
+    units: Mapping[str, float]
+    request: re.Pattern[str]
+    resume: re.Pattern[str]
+    joint: re.Pattern[str]
+    lead: re.Pattern[str]
+    tag: re.Pattern[str]
+    suspicious: re.Pattern[str]
+    revoke: tuple[re.Pattern[str], ...]
+    replace: tuple[re.Pattern[str], ...]
+    endings: frozenset[str]
+    """Words without which no `revoke` or `replace` pattern can match; empty if not listed."""
+    amend: re.Pattern[str]
+    value: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    single: frozenset[str] = frozenset()
+    """Attributes that hold one value at a time."""
+    negative: re.Pattern[str] = NEVER
+    stop_words: frozenset[str] = frozenset()
+
+
+class _Compiler:
+    """Fills `{part}` names in patterns and compiles them."""
+
+    def __init__(self, parts: Mapping[str, str]) -> None:
+        self._parts = dict(parts)
+
+    def fill(self, pattern: str) -> str:
+        """The pattern with every known part put in; parts may name other parts."""
+        for _ in range(4):
+            filled = _PART.sub(lambda found: self._parts.get(found.group(1), found.group(0)), pattern)
+            if filled == pattern:
+                break
+            pattern = filled
+        return pattern
+
+    def regex(self, pattern: str | None, *, ignore_case: bool = False) -> re.Pattern[str]:
+        """Compiled; `NEVER` where the file gives none."""
+        if not pattern:
+            return NEVER
+        return re.compile(self.fill(pattern), re.IGNORECASE if ignore_case else 0)
+
+
+def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    sets: Mapping[str, list[str]] = data.get("sets", {})
+    needs: Mapping[str, str] = data.get("needs", {})
+    for index, item in enumerate(data["rules"]):
+        rule = Rule(
+            kind=ConstraintKind(item["kind"]),
+            pattern=compiler.regex(item["pattern"]),
+            confidence=float(item.get("confidence", 0.8)),
+            attribute=item.get("attribute", ""),
+            at_start=item.get("where", "any") == "start",
+            order=bool(item.get("order", False)),
+            alone=bool(item.get("alone", False)),
+            cased=bool(item.get("case", False)),
+            needs=compiler.regex(needs[item["needs"]]) if item.get("needs") else None,
+            unless=compiler.regex(item["unless"]) if item.get("unless") else None,
+            order_index=index,
+            cues=frozenset(cue.lower().replace("’", "'") for cue in item["cues"]),
+            also=frozenset(sets[item["also"]]) if item.get("also") else frozenset(),
+        )
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _by_cue(rules: tuple[Rule, ...]) -> dict[str, tuple[Rule, ...]]:
+    by_cue: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for cue in rule.cues:
+            by_cue.setdefault(cue, []).append(rule)
+    return {cue: tuple(found) for cue, found in by_cue.items()}
+
+
+def _language(data: Mapping[str, Any]) -> Language:
+    compiler = _Compiler(data.get("parts", {}))
+    unless: Mapping[str, str] = data.get("unless", {})
+    assertions = [unless[name] for name in ("hypothetical", "hedge") if unless.get(name)]
+    rules = _rules(data, compiler)
+    return Language(
+        code=data["language"],
+        spaced=bool(data.get("spaced", True)),
+        stemmer=data.get("stemmer", ""),
+        rules=(by_cue := _by_cue(rules)),
+        all_rules=rules,
+        cues=frozenset(by_cue),
+        unless=compiler.regex("|".join(f"(?:{part})" for part in assertions)),
+        reported=compiler.regex(unless.get("reported")),
+        authority=compiler.regex(data.get("authority")),
+        inverted=compiler.regex(unless.get("inverted")),
+        forbid=compiler.regex(data.get("forbid")),
+        aside=compiler.regex(data.get("aside")),
+        one_off=compiler.regex(data.get("one_off")),
+        temporary=tuple((compiler.regex(pattern), float(hours)) for pattern, hours in data.get("temporary", ())),
+        units={name: float(minutes) for name, minutes in data.get("units", {}).items()},
+        request=compiler.regex(data.get("request")),
+        resume=compiler.regex(data.get("resume")),
+        joint=compiler.regex(data.get("joint")),
+        lead=compiler.regex(data.get("lead")),
+        tag=compiler.regex(data.get("tag")),
+        suspicious=compiler.regex(data.get("suspicious")),
+        revoke=tuple(compiler.regex(pattern) for pattern in data.get("revoke", ())),
+        replace=tuple(compiler.regex(pattern) for pattern in data.get("replace", ())),
+        endings=frozenset(data.get("endings", ())),
+        amend=compiler.regex(data.get("amend")),
+        value={name: compiler.regex(pattern) for name, pattern in data.get("value", {}).items()},
+        single=frozenset(data.get("single", ())),
+        negative=compiler.regex(data.get("negative")),
+        stop_words=frozenset(data.get("stop_words", ())),
+    )
+
+
+@cache
+def languages() -> tuple[Language, ...]:
+    """Every language file that ships with the package, English first, then by code."""
+    folder = resources.files("langmem_plugin.projections.constraints") / "languages"
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".json")),
+        key=lambda file: (file.name != "en.json", file.name),
+    )
+    return tuple(_language(json.loads(file.read_text(encoding="utf-8"))) for file in files)

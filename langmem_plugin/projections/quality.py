@@ -1,0 +1,32 @@
+"""How much of what was said a summary still holds; no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langmem_plugin.context.facts import Fact, Holdings, facts, names_within
+from langmem_plugin.context.sentences import sentences, spoken
+from langmem_plugin.messages import Message
+
+
+def retention(source: Sequence[Message], summary: str, constraints: Sequence[str] = ()) -> float:
+    """The share of the source's facts that the summary or the constraints still hold.
+
+    Facts are the distinct names, numbers, dates, decisions and negations that rules find;
+    each counts once. Compare summaries of one source with it, not summaries of different ones.
+
+    Returns:
+        0..1; 1.0 for a source without facts.
+    """
+    wanted = source_facts(source)
+    if not wanted:
+        return 1.0
+    held = Holdings([sentence for text in (summary, *constraints) for sentence in sentences(text)])
+    return sum(held.hold(fact) for fact in wanted) / len(wanted)
+
+
+def source_facts(source: Sequence[Message]) -> list[Fact]:
+    """The distinct facts of the messages, in order."""
+    said = [sentence for message in source for sentence in sentences(spoken(message))]
+    names = names_within(said)
+    return list(dict.fromkeys(fact for sentence in said for fact in facts(sentence, names=names)))

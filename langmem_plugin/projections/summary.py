@@ -1,0 +1,335 @@
+"""The rolling summary: what stands for the turns that leave the window."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, Protocol
+
+from langmem_plugin.chat_models import ROLE, TimeLimited
+from langmem_plugin.config import SummaryConfig
+from langmem_plugin.context.extract import extract
+from langmem_plugin.context.sentences import printable, speaker, spoken
+from langmem_plugin.errors import ModelFailed
+from langmem_plugin.models import ChatModel
+from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
+from langmem_plugin.projections.prompts import SummaryPrompts
+from langmem_plugin.projections.quality import retention
+from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
+
+_SAVE_EVERY_CHUNKS = 16
+"""Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
+_MAX_UNFINISHED = 256
+"""Sessions whose half-done summaries are held in memory; the rest begin again."""
+_WORDS_PER_TOKEN = 0.6
+_TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
+"""The conversation is data between these tags: it may not close them."""
+
+
+class SummaryStore(Protocol):
+    """What the summary needs of a store."""
+
+    def head(self, key: SessionKey) -> Head | None:
+        """Where the session stands; None if it was never written or was forgotten."""
+        ...
+
+    def summaries(self, key: SessionKey) -> tuple[Summary | None, Summary | None]:
+        """The newest that a model wrote, and the newest of any method: the one shown."""
+        ...
+
+    def entries(
+        self, key: SessionKey, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Entry]:
+        """Committed entries with `after < seq <= upto`, ascending, the first `limit` of them."""
+        ...
+
+    def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
+        """What every request carries anyway."""
+        ...
+
+    def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
+        """Keep a summary and its position in one transaction.
+
+        False, and nothing kept, if the one shown is not `expected` any more, or the
+        session was forgotten.
+        """
+        ...
+
+
+class TextCounter(Protocol):
+    """Counts tokens of a text."""
+
+    def count(self, text: str) -> int:
+        """Tokens of the text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unfinished:
+    """A model's way through leaving entries, between two calls."""
+
+    basis: Summary | None
+    """What the store held when it began; if that changes, it begins again."""
+    target: int
+    text: str
+    """The notes so far, the basis's at first."""
+    upto: int
+    """The last entry read whole."""
+    offset: int = 0
+    """Characters already read of the entry after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    text: str
+    upto: int
+    offset: int
+
+
+class SummaryProjection:
+    """Keeps the summary of each session up with what should leave its window.
+
+    With a model, the new summary is made from the last *model* summary and everything
+    since, chunk by chunk: one call of `advance` is one chunk. Each leaving token is read
+    once, and the notes so far are an input of every call. While the model fails,
+    `stand_in` lets a deterministic extract cover the turns; the model's next success
+    starts from its own last summary and replaces the extract.
+    """
+
+    name = "summary"
+
+    def __init__(
+        self,
+        store: SummaryStore,
+        *,
+        model: ChatModel | None,
+        plan: Callable[[SessionKey, Sequence[Entry]], int],
+        counter: TextCounter,
+        config: SummaryConfig,
+        prompts: SummaryPrompts | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        """Prepare; nothing is read or called here.
+
+        Args:
+            store: The log and the summaries.
+            model: Writes the summaries; without one they are extracts.
+            plan: Given the entries after the summary shown, the `seq` of the last one
+                that should leave the window (the end of a turn); 0 for none.
+            counter: Counts as the answering model does.
+            config: Limits.
+            prompts: What the model is asked.
+            timeout_s: A model that has not answered by then has failed.
+        """
+        self._store = store
+        self._model = None if model is None else TimeLimited(model, timeout_s=timeout_s)
+        self._plan = plan
+        self._count = counter.count
+        self._config = config
+        self._prompts = prompts or SummaryPrompts()
+        self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def advance(self, key: SessionKey) -> bool:
+        """Do one unit of work: one call of the model, or one extract.
+
+        Returns:
+            True if there is more to do.
+
+        Raises:
+            ModelFailed: The model failed or answered what cannot be a summary; nothing
+                was changed, and the same call may be made again.
+        """
+        if self._model is None:
+            return self._cover(key)
+        head = self._store.head(key)
+        if head is None or not self._config.enabled:
+            self._forget(key)
+            return False
+        of_model, shown = self._store.summaries(key)
+        upto = of_model.upto_seq if of_model else 0
+        way = self._unfinished.get(key)
+        if way is None or way.basis != of_model:
+            target = max(self._planned(key, shown), shown.upto_seq if shown else 0)
+            if target <= upto:
+                self._forget(key)
+                return False
+            way = _Unfinished(
+                basis=of_model,
+                target=self._within_reach(key, upto, target),
+                text=of_model.text if of_model else "",
+                upto=upto,
+            )
+        chunk = self._next_chunk(key, way)
+        text = self._summarised(self._model, way.text, chunk.text)
+        way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
+        if way.upto < way.target:
+            self._remember(key, way)
+            return True
+        self._forget(key)
+        return self._save(key, head, method="model", text=text, upto=way.target, after=upto, shown=shown)
+
+    def stand_in(self, key: SessionKey) -> None:
+        """Cover what should leave the window by an extract, without the model."""
+        self._cover(key)
+
+    def _cover(self, key: SessionKey) -> bool:
+        """Save an extract where one is due; True if there may be more to do."""
+        head = self._store.head(key)
+        if head is None or not self._config.enabled:
+            return False
+        _, shown = self._store.summaries(key)
+        upto = shown.upto_seq if shown else 0
+        target = self._planned(key, shown)
+        if target <= upto:
+            return False
+        leaving = self._store.entries(key, after=upto, upto=target)
+        text = extract(
+            [entry.message for entry in leaving],
+            count=self._count,
+            max_tokens=self._config.max_tokens,
+            previous=shown.text if shown else "",
+            dates=[entry.created_at for entry in leaving],
+        )
+        text = text or f"({len(leaving)} earlier messages without text)"
+        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown)
+
+    def _planned(self, key: SessionKey, shown: Summary | None) -> int:
+        upto = shown.upto_seq if shown else 0
+        entries = self._store.entries(key, after=upto)
+        return self._plan(key, entries) if entries else 0
+
+    def _within_reach(self, key: SessionKey, upto: int, target: int) -> int:
+        """The target, or the end of a turn nearer by, if the way there is long."""
+        reach = _SAVE_EVERY_CHUNKS * self._config.chunk_tokens
+        tokens = 0
+        entries = self._store.entries(key, after=upto, upto=target)
+        for entry, following in pairwise(entries):
+            tokens += entry.tokens
+            if tokens >= reach and following.turn != entry.turn:
+                return entry.seq
+        return target
+
+    def _next_chunk(self, key: SessionKey, way: _Unfinished) -> _Chunk:
+        """The next text to read: whole messages, or a part of one that is longer than a chunk."""
+        limit = self._config.chunk_tokens
+        lines: list[str] = []
+        tokens = 0
+        upto, offset = way.upto, way.offset
+        after = upto
+        while entries := self._store.entries(key, after=after, upto=way.target, limit=200):
+            for entry in entries:
+                line = self._line(entry)
+                rest = f"({speaker(entry.message)}, continued) {line[offset:]}" if offset else line
+                cost = self._count(rest) + 1
+                if tokens + cost > limit:
+                    if lines:
+                        return _Chunk("\n".join(lines), upto, 0)
+                    part = self._beginning(rest, limit)
+                    taken = len(part) - (len(rest) - len(line[offset:]))
+                    return _Chunk(part, upto, offset + max(1, taken))
+                lines.append(rest)
+                tokens += cost
+                upto, offset = entry.seq, 0
+            after = upto
+        return _Chunk("\n".join(lines), max(upto, way.target), 0)
+
+    def _line(self, entry: Entry) -> str:
+        at = entry.created_at
+        text = printable(spoken(entry.message)).strip() or "(nothing)"
+        return f"{speaker(entry.message)}, {at:%Y-%m-%d %H:%M}: {_TAG.sub('[tag]', text)}"
+
+    def _beginning(self, text: str, limit: int) -> str:
+        """The beginning of a text that has at most `limit` tokens, to a word's end where there is one."""
+        # A first guess by length keeps each count small next to a text of a megabyte.
+        end = min(len(text), limit * 4)
+        while end > 1 and (counted := self._count(text[:end])) > limit:
+            end = max(1, min(end - 1, math.floor(end * limit / counted)))
+        word = text.rfind(" ", end // 2, end)
+        return text[: word + 1] if word > 0 and end < len(text) else text[:end]
+
+    def _summarised(self, model: ChatModel, old: str, conversation: str) -> str:
+        source = self._count(old) + self._count(conversation)
+        limit = min(self._config.max_tokens, source)  # no summary is longer than what it summarises
+        prompt = self._prompts.update.format(
+            summary=old or "(none yet)", conversation=conversation, words=_words(limit)
+        )
+        text, tokens = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
+        if tokens > limit:
+            text, tokens = self._shortened(model, text, tokens, limit)
+        if tokens > limit:
+            text = cut_at_sentence(text, count=self._count, max_tokens=limit)
+        if not text:
+            raise ModelFailed(ROLE, f"its answer cannot be cut to {limit} tokens")
+        return text
+
+    def _shortened(self, model: ChatModel, text: str, tokens: int, limit: int) -> tuple[str, int]:
+        """The text as the model shortened it; as it was if that went wrong, because it can still be cut."""
+        draft = cut_at_sentence(text, count=self._count, max_tokens=self._config.chunk_tokens + limit)
+        prompt = self._prompts.shorten.format(summary=draft, words=_words(limit), tokens=tokens, limit=limit)
+        try:
+            shorter, fewer = self._ask(model, prompt, source_tokens=tokens)
+        except ModelFailed:
+            return text, tokens
+        return (shorter, fewer) if fewer < tokens else (text, tokens)
+
+    def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int) -> tuple[str, int]:
+        # Room beyond the limit shows an answer that is too long, instead of one that is cut off.
+        cap = 2 * self._config.max_tokens
+        text = tidy(model.complete(self._prompts.system, prompt, max_tokens=cap))
+        tokens = self._count(text)
+        if fault := fault_of(text, tokens=tokens, source_tokens=source_tokens, cap=cap):
+            raise ModelFailed(ROLE, fault)
+        return text, tokens
+
+    def _save(
+        self,
+        key: SessionKey,
+        head: Head,
+        *,
+        method: Literal["model", "extract"],
+        text: str,
+        upto: int,
+        after: int,
+        shown: Summary | None,
+    ) -> bool:
+        """Keep a summary; True if there may be more to do."""
+        leaving = [entry.message for entry in self._store.entries(key, after=after, upto=upto)]
+        constraints = [constraint.text for constraint in self._store.active_constraints(key)]
+        model = self._model if method == "model" else None
+        saved = self._store.save_summary(
+            key,
+            Summary(
+                text=text,
+                upto_seq=upto,
+                tokens=self._count(text),
+                method=method,
+                model=model.name if model else "",
+                prompt_version=self._prompts.version if model else "",
+                quality=retention(leaving, text, constraints),
+                created_version=head.version,
+            ),
+            expected=shown,
+        )
+        # Refused because another writer was there first: look again. Refused for any other reason: leave it.
+        return saved or self._store.summaries(key)[1] != shown
+
+    def _remember(self, key: SessionKey, way: _Unfinished) -> None:
+        with self._lock:
+            self._unfinished[key] = way
+            self._unfinished.move_to_end(key)
+            while len(self._unfinished) > _MAX_UNFINISHED:
+                self._unfinished.popitem(last=False)
+
+    def _forget(self, key: SessionKey) -> None:
+        with self._lock:
+            self._unfinished.pop(key, None)
+
+
+def _words(tokens: int) -> int:
+    return max(10, int(tokens * _WORDS_PER_TOKEN))

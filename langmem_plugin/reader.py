@@ -1,0 +1,115 @@
+"""Reading a session: its newest state, and the request that comes of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from langmem_plugin.config import Budget
+from langmem_plugin.context.assembly import assemble
+from langmem_plugin.context.prefix import prefix_tokens
+from langmem_plugin.context.request import Context, Document, View
+from langmem_plugin.engine import Engine
+from langmem_plugin.messages import Message, Role
+from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
+from langmem_plugin.store.protocol import Snapshot
+
+
+class Reader:
+    """Reads one session; keeps what it read, because entries never change."""
+
+    def __init__(self, engine: Engine, key: SessionKey) -> None:
+        self._engine = engine
+        self._key = key
+        self._lock = threading.RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was read."""
+        with self._lock:
+            self._generation = 0
+            self._tail: tuple[Entry, ...] = ()
+            self._requests = _Requests()
+
+    def snapshot(self) -> tuple[Snapshot, tuple[Entry, ...]]:
+        """The session now; entries that were read before are not read again."""
+        with self._lock:
+            after = self._tail[-1].seq if self._tail else 0
+            snapshot = self._engine.store.snapshot(self._key, after=after, now=self._engine.clock())
+            if snapshot.generation != self._generation and self._tail:
+                snapshot = self._engine.store.snapshot(self._key, now=self._engine.clock())
+                self._tail = ()
+            self._generation = snapshot.generation
+            covered = snapshot.summary.upto_seq if snapshot.summary else 0
+            kept = self._tail
+            if kept and kept[0].seq <= covered:
+                kept = tuple(entry for entry in kept if entry.seq > covered)
+            self._tail = kept + snapshot.entries if snapshot.entries else kept
+            return snapshot, self._tail
+
+    def assemble(
+        self,
+        *,
+        pending: tuple[Entry, ...],
+        query: Message | None,
+        attachment: Attachment | None,
+        system: str,
+        tools: Sequence[Mapping[str, Any]],
+        budget: Budget | None,
+        documents: Sequence[Document],
+        recall_as: Literal["prefix", "pair"] = "prefix",
+        turn_id: str = "",
+    ) -> Context:
+        """Build a request; see `Session.context` and `Turn.context`."""
+        engine = self._engine
+        snapshot, entries = self.snapshot()
+        if pending:
+            first = snapshot.head.last_seq + 1
+            pending = tuple(replace(entry, seq=first + place) for place, entry in enumerate(pending))
+        view = View(
+            version=snapshot.head.version,
+            constraints=snapshot.constraints,
+            summary=snapshot.summary,
+            entries=entries,
+            pending=pending,
+        )
+        asked = query or next((e.message for e in reversed(pending) if e.message.role is Role.USER), None)
+        recalled = Recalled()
+        if asked is not None and attachment is None and engine.config.recall.enabled:
+            recalled = engine.recaller.recall(self._key, asked.text, now=engine.clock())
+        context = assemble(
+            view,
+            counter=engine.counter,
+            config=engine.config,
+            budget=budget or engine.config.budget,
+            system=system,
+            tools=tools,
+            query=query,
+            recalled=recalled,
+            attachment=attachment,
+            documents=documents,
+            recall_as=recall_as,
+        )
+        moment = (view.version, turn_id, len(pending), query, budget, system, recall_as)
+        with self._lock:
+            previous = self._requests.before(moment, context.messages)
+        repeated = prefix_tokens(previous, context.messages, engine.counter)
+        return replace(context, report=replace(context.report, prefix_tokens=repeated))
+
+
+class _Requests:
+    """The last request, and the one before it, to measure how much of a prefix repeats."""
+
+    def __init__(self) -> None:
+        self._moment: object = None
+        self._last: tuple[Message, ...] | None = None
+        self._earlier: tuple[Message, ...] | None = None
+
+    def before(self, moment: object, messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
+        """The request before this moment's; asking again at the same moment gives the same."""
+        if moment != self._moment:
+            self._earlier, self._moment = self._last, moment
+        self._last = messages
+        return self._earlier

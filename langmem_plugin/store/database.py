@@ -1,0 +1,200 @@
+"""Opening a SQL database: connections, transactions, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from langmem_plugin.errors import (
+    InvalidSetting,
+    LangmemPluginError,
+    SchemaTooNew,
+    StoreClosed,
+    StoreCorrupt,
+    StoreUnavailable,
+)
+from langmem_plugin.store import schema
+
+_BUSY_MS = 30_000
+"""How long SQLite waits for another process's write before it gives up."""
+
+_FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db or sqlite:// (in memory)"
+
+
+class SqlDatabase:
+    """One database: many readers, one writer at a time in this process.
+
+    SQLite runs in WAL with `synchronous=FULL` and every write begins IMMEDIATE: a
+    deferred transaction that reads and then writes fails with "database is locked"
+    whenever another process wrote meanwhile, and NORMAL loses acknowledged turns on
+    a power cut (guarantee G4).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse(url)
+        self.url = self._url.render_as_string(hide_password=True)
+        self.path = _file_of(self._url)
+        self._closed = False
+        self._write_lock = threading.RLock()
+        self._engine = self._open_engine()
+        with self.translated():
+            self._migrate()
+
+    @property
+    def in_memory(self) -> bool:
+        """True if nothing is kept once the memory is closed."""
+        return self.path is None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout."""
+        if self.in_memory:  # one connection serves every thread
+            with self.write() as connection:
+                yield connection
+            return
+        with self.translated():
+            self._check_open()
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that stands as a whole, durably, or not at all."""
+        with self._write_lock, self.translated():
+            self._check_open()
+            with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
+                yield connection
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
+        if self.in_memory:
+            return
+        with self._write_lock, self.translated():
+            self._check_open()
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close every connection; a second call does nothing."""
+        with self._write_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._engine.dispose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """The driver's errors in our words, the cause kept."""
+        try:
+            yield
+        except LangmemPluginError:
+            raise
+        except sql_errors.DBAPIError as error:
+            raise self._in_our_words(str(error.orig)) from error
+        except (sql_errors.SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise self._in_our_words(str(error)) from error
+
+    def _in_our_words(self, why: str) -> LangmemPluginError:
+        lowered = why.lower()
+        if "not a database" in lowered or "malformed" in lowered:
+            return StoreCorrupt(self.url, why)
+        if "disk is full" in lowered or "disk full" in lowered:
+            return StoreUnavailable(self.url, why, "free some space and retry; nothing was written")
+        if "locked" in lowered or "busy" in lowered:
+            return StoreUnavailable(self.url, why, "another process has held the database too long; retry")
+        if "readonly" in lowered or "read-only" in lowered:
+            return StoreUnavailable(self.url, why, "make the file and its folder writable")
+        return StoreUnavailable(self.url, why, "see the cause of this error")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed
+
+    def _open_engine(self) -> Engine:
+        if self.path is not None:
+            self._check_folder(self.path)
+            engine = create_engine(
+                self._url,
+                poolclass=QueuePool,
+                pool_size=8,
+                max_overflow=56,
+                connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
+            )
+        else:
+            engine = create_engine(self._url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _check_folder(self, path: Path) -> None:
+        folder = path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                self.url, f"the folder {folder} cannot be made ({error.strerror})", "choose another folder"
+            ) from error
+        if path.is_dir():
+            raise StoreUnavailable(self.url, "that is a folder", "name a file in it")
+        if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            raise StoreUnavailable(self.url, "the file or its folder cannot be written", "make it writable")
+
+    def _migrate(self) -> None:
+        with self.write() as connection:
+            if connection.dialect.has_table(connection, "meta"):
+                found = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema"))
+                if found is not None and int(found) > schema.SCHEMA:
+                    raise SchemaTooNew(found=int(found), known=schema.SCHEMA)
+                return
+            schema.metadata.create_all(connection)
+            connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA)))
+
+
+def _parse(url: str) -> URL:
+    if not isinstance(url, str):
+        raise InvalidSetting("url", url, _FORMS)
+    try:
+        parsed = make_url(url)
+    except (sql_errors.ArgumentError, ValueError) as error:
+        raise InvalidSetting("url", url, _FORMS) from error
+    if parsed.get_backend_name() != "sqlite":
+        raise InvalidSetting("url", parsed.render_as_string(hide_password=True), _FORMS)
+    if parsed.query or parsed.host or "\0" in (parsed.database or "") or (parsed.database or "").startswith("file:"):
+        raise InvalidSetting("url", url, _FORMS + "; a path starts after three slashes")
+    return parsed
+
+
+def _file_of(url: URL) -> Path | None:
+    return None if url.database in (None, "", ":memory:") else Path(str(url.database))
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={_BUSY_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "temp_store=MEMORY",
+        "trusted_schema=OFF",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+        cursor.fetchall()
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("langmem_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,264 @@
+"""What a backend must do; one protocol, and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from langmem_plugin.messages import Message
+from langmem_plugin.records import (
+    Attachment,
+    Constraint,
+    ConstraintKind,
+    ConstraintState,
+    Entry,
+    Head,
+    SessionKey,
+    Summary,
+)
+
+TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A message of a turn that is not committed yet."""
+
+    message: Message
+    tokens: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTurn:
+    """An open turn as the store holds it."""
+
+    turn_id: str
+    staged: tuple[Staged, ...]
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewConstraint:
+    """A constraint that a rule found in a message of the turn being committed."""
+
+    id: str
+    kind: ConstraintKind
+    state: ConstraintState
+    scope: Literal["session", "owner"]
+    text: str
+    position: int
+    """Of the message within the turn, from 0."""
+    start: int
+    end: int
+    confidence: float
+    expires_in: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedConstraint:
+    """An active constraint that a message of the turn revokes or replaces."""
+
+    id: str
+    state: ConstraintState
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnWrite:
+    """All that one committed turn changes, in one transaction."""
+
+    staged: tuple[Staged, ...]
+    terms: tuple[Mapping[str, int], ...]
+    """Keyword counts, one mapping a message; empty for a message without words."""
+    attachment: Attachment | None = None
+    history_tokens: int = 0
+    """What the request had for history; 0 keeps what the session knows."""
+    constraints: tuple[NewConstraint, ...] = ()
+    ended: tuple[EndedConstraint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """Where one term stands in a session, ascending by seq."""
+
+    seqs: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int32]
+    """Terms of each of those messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordStats:
+    """What the keyword index holds of a session."""
+
+    documents: int
+    length: int
+    """Terms of all messages together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A session at one version, read in one transaction."""
+
+    head: Head
+    generation: int
+    """Changes when the session was forgotten and begun anew."""
+    constraints: tuple[Constraint, ...]
+    summary: Summary | None
+    entries: tuple[Entry, ...] = field(default=())
+    """Committed entries after the later of `after` and the summary."""
+
+
+class Store(Protocol):
+    """Durable, isolated by owner and session; every method is thread-safe.
+
+    A method that writes is one transaction: when it returns, its effect survives a
+    killed process and a power cut; when it raises, nothing of it stands.
+    """
+
+    def head(self, key: SessionKey) -> Head:
+        """Where the session stands; version 0 if nobody wrote to it."""
+        ...
+
+    def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
+        """What assembly needs, at one version."""
+        ...
+
+    def keys(self, *, owner: str | None = None) -> list[SessionKey]:
+        """Every session, or every one of an owner, oldest first."""
+        ...
+
+    # Turns
+
+    def stage(self, key: SessionKey, turn_id: str, staged: Sequence[Staged], *, position: int, now: datetime) -> None:
+        """Keep messages of a pending turn, from `position` on; begins the turn if it is new.
+
+        Raises:
+            TurnClosed: The turn was committed or aborted.
+            VersionConflict: Another writer staged a message at that position.
+        """
+        ...
+
+    def pending(self, key: SessionKey) -> list[PendingTurn]:
+        """The open turns, oldest first."""
+        ...
+
+    def turn_state(self, key: SessionKey, turn_id: str) -> TurnState | None:
+        """The turn's state; None if there never was such a turn."""
+        ...
+
+    def commit(self, key: SessionKey, turn_id: str, write: TurnWrite, *, now: datetime) -> Head:
+        """Append the turn to the log with all that follows from it; a committed turn changes nothing."""
+        ...
+
+    def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
+        """Drop the turn's staged messages; does nothing to a committed or unknown turn."""
+        ...
+
+    # The log
+
+    def entries(
+        self, key: SessionKey, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Entry]:
+        """Committed entries with after < seq <= upto, ascending, at most `limit`."""
+        ...
+
+    def entries_at(self, key: SessionKey, seqs: Sequence[int]) -> list[Entry]:
+        """The entries with these numbers, ascending; absent ones are left out."""
+        ...
+
+    def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
+        """Which of the framework's message ids are kept: id -> turn id, committed or pending."""
+        ...
+
+    # Keyword index
+
+    def keyword_stats(self, key: SessionKey) -> KeywordStats:
+        """Sizes of the session's index."""
+        ...
+
+    def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
+        """Where the terms stand; a term that stands nowhere is absent."""
+        ...
+
+    # Constraints
+
+    def constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
+        """Every constraint of the session and of its owner, in any state, in creation order."""
+        ...
+
+    def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
+        """Those that every request must carry, in creation order."""
+        ...
+
+    def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
+        """Keep a constraint; its `created_version` is the version this makes."""
+        ...
+
+    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
+        """Change the state of an active or proposed constraint; one that has that state stays as it is.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    # Summaries
+
+    def summaries(self, key: SessionKey) -> tuple[Summary | None, Summary | None]:
+        """The newest by a model, and the newest of any method (the one that is shown)."""
+        ...
+
+    def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
+        """Keep a summary if the shown one is still `expected`; False if it is not."""
+        ...
+
+    # Vectors
+
+    def unembedded(self, key: SessionKey, model: str, *, limit: int) -> list[Entry]:
+        """Committed entries without a vector of this model, ascending."""
+        ...
+
+    def save_vectors(self, key: SessionKey, model: str, seqs: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
+        """Keep vectors, one row a seq; one that is there stays, one for a forgotten entry is dropped."""
+        ...
+
+    def skip_vectors(self, key: SessionKey, model: str, seqs: Sequence[int]) -> None:
+        """Note that these entries get no vector."""
+        ...
+
+    def vectors(
+        self, key: SessionKey, model: str, *, after: int = 0
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Kept vectors with seq > after: numbers ascending, and one row each (0 columns if there are none)."""
+        ...
+
+    def vectors_of(
+        self, key: SessionKey, model: str, seqs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The kept vectors of these entries, ascending; those without one are left out."""
+        ...
+
+    def count_vectors(self, model: str, *, key: SessionKey | None = None) -> int:
+        """Vectors of this model, of one session or of all."""
+        ...
+
+    def vector_keys(self, model: str) -> list[SessionKey]:
+        """Sessions that have vectors of this model."""
+        ...
+
+    # Forgetting and closing
+
+    def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
+        """Delete the session's log and all that came of it."""
+        ...
+
+    def close(self) -> None:
+        """Give the connections back; every later call raises `StoreClosed`."""
+        ...

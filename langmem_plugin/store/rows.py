@@ -1,0 +1,126 @@
+"""Rows to records and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from sqlalchemy import RowMapping
+
+from langmem_plugin.messages import Message, dump_json, load_json
+from langmem_plugin.records import Attachment, Constraint, ConstraintKind, ConstraintState, Entry, Summary
+from langmem_plugin.store.protocol import Staged
+
+Row: TypeAlias = "RowMapping | Mapping[str, Any]"
+"""A row by column name."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC moment."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def dump_attachment(attachment: Attachment | None) -> str | None:
+    """JSON text for the turn's row."""
+    if attachment is None:
+        return None
+    return dump_json({"text": attachment.text, "seqs": list(attachment.seqs), "tokens": attachment.tokens})
+
+
+def load_attachment(text: str | None) -> Attachment | None:
+    """What `dump_attachment` wrote."""
+    if text is None:
+        return None
+    data = load_json(text)
+    return Attachment(text=data["text"], seqs=tuple(data["seqs"]), tokens=data["tokens"])
+
+
+def entry_of(row: Row) -> Entry:
+    """A row of messages, joined with its turn's attachment and first number."""
+    attachment = None
+    if row["attachment"] is not None and row["first_seq"] == row["seq"]:
+        attachment = load_attachment(row["attachment"])
+    return Entry(
+        seq=row["seq"],
+        turn=row["turn_id"],
+        message=Message.from_json(load_json(row["body"])),
+        tokens=row["tokens"],
+        created_at=from_micros(row["created_at"]),
+        attachment=attachment,
+    )
+
+
+def staged_of(row: Row) -> Staged:
+    """A row of staged."""
+    return Staged(
+        message=Message.from_json(load_json(row["body"])),
+        tokens=row["tokens"],
+        created_at=from_micros(row["created_at"]),
+    )
+
+
+def summary_of(row: Row) -> Summary:
+    """A row of summaries."""
+    return Summary(
+        text=load_json(row["text"]),
+        upto_seq=row["upto_seq"],
+        tokens=row["tokens"],
+        method=row["method"],
+        model=row["model"],
+        prompt_version=row["prompt_version"],
+        quality=row["quality"],
+        created_version=row["version"],
+    )
+
+
+def constraint_of(row: Row) -> Constraint:
+    """A row of constraints."""
+    expires = row["expires_at"]
+    return Constraint(
+        id=row["id"],
+        kind=ConstraintKind(row["kind"]),
+        text=load_json(row["text"]),
+        state=ConstraintState(row["state"]),
+        scope=row["scope"],
+        source=row["source"],
+        seq=row["seq"],
+        start=row["start"],
+        end=row["end"],
+        confidence=row["confidence"],
+        created_version=row["created_version"],
+        ended_version=row["ended_version"],
+        superseded_by=row["superseded_by"],
+        created_at=from_micros(row["created_at"]),
+        expires_at=None if expires is None else from_micros(expires),
+    )
+
+
+def constraint_row(constraint: Constraint, *, owner: str, session: str) -> dict[str, Any]:
+    """The values of a row of constraints."""
+    return {
+        "id": constraint.id,
+        "owner": owner,
+        "session": session,
+        "scope": constraint.scope,
+        "kind": constraint.kind.value,
+        "state": constraint.state.value,
+        "text": dump_json(constraint.text),
+        "source": constraint.source,
+        "seq": constraint.seq,
+        "start": constraint.start,
+        "end": constraint.end,
+        "confidence": constraint.confidence,
+        "created_version": constraint.created_version,
+        "ended_version": constraint.ended_version,
+        "superseded_by": constraint.superseded_by,
+        "created_at": to_micros(constraint.created_at),
+        "expires_at": None if constraint.expires_at is None else to_micros(constraint.expires_at),
+    }

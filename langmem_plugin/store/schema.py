@@ -1,0 +1,159 @@
+"""The tables, and the migrations that lead to them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA = 1
+"""The schema that this release writes."""
+
+metadata = MetaData()
+
+# Message text, constraints and attachments are JSON texts, so that every string
+# (NUL and lone surrogates too) is kept exactly. Times are microseconds since 1970, UTC.
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _session_id(*, primary: bool = False) -> Column[int]:
+    return Column(
+        "session_id", _BIG, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=primary, nullable=False
+    )
+
+
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("owner", Text, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("version", Integer, nullable=False, default=0),
+    Column("last_seq", Integer, nullable=False, default=0),
+    Column("history_tokens", Integer, nullable=False, default=0),
+    Column("documents", Integer, nullable=False, default=0),
+    Column("terms", Integer, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("owner", "session"),
+    sqlite_autoincrement=True,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _session_id(primary=True),
+    Column("turn_id", Text, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("version", Integer),
+    Column("first_seq", Integer),
+    Column("attachment", Text),
+    Index("turns_by_first_seq", "session_id", "first_seq"),
+    Index("turns_by_state", "session_id", "state"),
+)
+
+staged = Table(
+    "staged",
+    metadata,
+    _session_id(primary=True),
+    Column("turn_id", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("message_id", Text),
+    Column("body", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _session_id(primary=True),
+    Column("seq", Integer, primary_key=True),
+    Column("turn_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("message_id", Text),
+    Column("body", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("messages_by_id", "session_id", "message_id"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    _session_id(primary=True),
+    Column("term", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("length", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+constraints = Table(
+    "constraints",
+    metadata,
+    Column("position", _BIG, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("owner", Text, nullable=False),
+    # Empty once the session was forgotten and the constraint was kept.
+    Column("session", Text, nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("seq", Integer),
+    Column("start", Integer, nullable=False),
+    Column("end", Integer, nullable=False),
+    Column("confidence", Float, nullable=False),
+    Column("created_version", Integer, nullable=False),
+    Column("ended_version", Integer),
+    Column("superseded_by", String(40)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index("constraints_by_owner", "owner", "session"),
+    sqlite_autoincrement=True,
+)
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("id", _BIG, primary_key=True, autoincrement=True),
+    _session_id(),
+    Column("upto_seq", Integer, nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("quality", Float),
+    Column("version", Integer, nullable=False),
+    Index("summaries_by_session", "session_id", "upto_seq"),
+    sqlite_autoincrement=True,
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    _session_id(primary=True),
+    Column("model", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    # Little-endian float32; empty for an entry that gets no vector.
+    Column("vector", LargeBinary, nullable=False),
+    Index("embeddings_by_model", "model"),
+)

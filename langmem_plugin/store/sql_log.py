@@ -1,0 +1,359 @@
+"""Sessions, turns and the log in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
+from sqlalchemy import exc as sql_errors
+
+from langmem_plugin.errors import TurnClosed, VersionConflict
+from langmem_plugin.messages import dump_json
+from langmem_plugin.records import Constraint, Entry, Head, SessionKey
+from langmem_plugin.store import schema
+from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
+from langmem_plugin.store.rows import (
+    Row,
+    constraint_row,
+    dump_attachment,
+    entry_of,
+    from_micros,
+    staged_of,
+    to_micros,
+)
+
+_BATCH = 500
+"""Values in one IN list; SQLite of some builds takes no more than 999."""
+
+EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
+"""A session that nobody wrote to."""
+
+
+class SqlLog:
+    """What was said, turn by turn."""
+
+    def __init__(self, database: SqlDatabase) -> None:
+        self._database = database
+
+    def head(self, key: SessionKey) -> Head:
+        """See `Store.head`."""
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+        return EMPTY_HEAD if row is None else head_of(row)
+
+    def keys(self, *, owner: str | None = None) -> list[SessionKey]:
+        """See `Store.keys`."""
+        query = select(schema.sessions.c.owner, schema.sessions.c.session).order_by(schema.sessions.c.id)
+        if owner is not None:
+            query = query.where(schema.sessions.c.owner == owner)
+        with self._database.read() as connection:
+            return [SessionKey(*row) for row in connection.execute(query)]
+
+    # Turns
+
+    def stage(self, key: SessionKey, turn_id: str, staged: Sequence[Staged], *, position: int, now: datetime) -> None:
+        """See `Store.stage`."""
+        with self._database.write() as connection:
+            session_id = _begin_session(connection, key, now)["id"]
+            state = _state(connection, session_id, turn_id)
+            if state == "committed":
+                raise TurnClosed(turn_id, state)
+            if state is None:
+                connection.execute(
+                    insert(schema.turns).values(
+                        session_id=session_id, turn_id=turn_id, state="pending", started_at=to_micros(now)
+                    )
+                )
+            elif state == "aborted":
+                _set_turn(connection, session_id, turn_id, state="pending", ended_at=None)
+            try:
+                if staged:
+                    connection.execute(insert(schema.staged), _staged_rows(session_id, turn_id, staged, position))
+            except sql_errors.IntegrityError as error:
+                raise VersionConflict(expected=position, actual=position + 1) from error
+
+    def pending(self, key: SessionKey) -> list[PendingTurn]:
+        """See `Store.pending`."""
+        turns, staged = schema.turns.c, schema.staged.c
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return []
+            open_turns = connection.execute(
+                select(turns.turn_id, turns.started_at)
+                .where(turns.session_id == row["id"], turns.state == "pending")
+                .order_by(turns.started_at)
+            ).all()
+            found = []
+            for turn_id, started_at in open_turns:
+                rows = connection.execute(
+                    select(schema.staged)
+                    .where(staged.session_id == row["id"], staged.turn_id == turn_id)
+                    .order_by(staged.position)
+                ).mappings()
+                found.append(
+                    PendingTurn(turn_id=turn_id, staged=tuple(map(staged_of, rows)), started_at=from_micros(started_at))
+                )
+        return found
+
+    def turn_state(self, key: SessionKey, turn_id: str) -> TurnState | None:
+        """See `Store.turn_state`."""
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            return None if row is None else _state(connection, row["id"], turn_id)
+
+    def commit(self, key: SessionKey, turn_id: str, write: TurnWrite, *, now: datetime) -> Head:
+        """See `Store.commit`."""
+        with self._database.write() as connection:
+            session = _begin_session(connection, key, now)
+            session_id, first = session["id"], session["last_seq"] + 1
+            state = _state(connection, session_id, turn_id)
+            if state == "committed":
+                return head_of(session)
+            version = session["version"] + 1
+            connection.execute(delete(schema.staged).where(_is_turn(schema.staged, session_id, turn_id)))
+            values = {
+                "state": "committed",
+                "ended_at": to_micros(now),
+                "version": version,
+                "first_seq": first,
+                "attachment": dump_attachment(write.attachment),
+            }
+            if state is None:
+                connection.execute(
+                    insert(schema.turns).values(
+                        session_id=session_id, turn_id=turn_id, started_at=to_micros(now), **values
+                    )
+                )
+            else:
+                _set_turn(connection, session_id, turn_id, **values)
+            if write.staged:
+                connection.execute(
+                    insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version)
+                )
+            documents, terms = _add_postings(connection, session_id, write.terms, first)
+            _add_constraints(connection, key, write, first, version)
+            changed = {
+                "version": version,
+                "last_seq": first + len(write.staged) - 1,
+                "documents": session["documents"] + documents,
+                "terms": session["terms"] + terms,
+                "history_tokens": write.history_tokens or session["history_tokens"],
+            }
+            connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(**changed))
+        return Head(version=version, last_seq=changed["last_seq"], history_tokens=changed["history_tokens"])
+
+    def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
+        """See `Store.abort`."""
+        with self._database.write() as connection:
+            row = session_row(connection, key)
+            if row is None or _state(connection, row["id"], turn_id) != "pending":
+                return
+            connection.execute(delete(schema.staged).where(_is_turn(schema.staged, row["id"], turn_id)))
+            _set_turn(connection, row["id"], turn_id, state="aborted", ended_at=to_micros(now))
+
+    # The log
+
+    def entries(
+        self, key: SessionKey, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> list[Entry]:
+        """See `Store.entries`."""
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            return [] if row is None else read_entries(connection, row["id"], after=after, upto=upto, limit=limit)
+
+    def entries_at(self, key: SessionKey, seqs: Sequence[int]) -> list[Entry]:
+        """See `Store.entries_at`."""
+        wanted = sorted({int(seq) for seq in seqs})
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return []
+            found: list[Entry] = []
+            for chunk in chunks(wanted):
+                query = _entries(row["id"]).where(schema.messages.c.seq.in_(chunk))
+                found += [entry_of(entry) for entry in connection.execute(query).mappings()]
+        return found
+
+    def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
+        """See `Store.find`."""
+        wanted = list(dict.fromkeys(message_ids))
+        found: dict[str, str] = {}
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return found
+            for table in (schema.messages, schema.staged):
+                for chunk in chunks(wanted):
+                    rows = connection.execute(
+                        select(table.c.message_id, table.c.turn_id).where(
+                            table.c.session_id == row["id"], table.c.message_id.in_(chunk)
+                        )
+                    )
+                    found.update((message_id, turn_id) for message_id, turn_id in rows)
+        return found
+
+
+def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
+    """The one place where owner and session become a row (guarantee G7)."""
+    table = schema.sessions
+    query = select(table).where(table.c.owner == key.owner, table.c.session == key.session)
+    return connection.execute(query).mappings().first()
+
+
+def read_entries(
+    connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
+) -> list[Entry]:
+    """Committed entries of one session, ascending."""
+    query = _entries(session_id).where(schema.messages.c.seq > after)
+    if upto is not None:
+        query = query.where(schema.messages.c.seq <= upto)
+    if limit is not None:
+        query = query.limit(limit)
+    return [entry_of(row) for row in connection.execute(query).mappings()]
+
+
+def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple[int, int]:
+    """Count one more change; gives the session's row id and its new version."""
+    row = _begin_session(connection, key, now)
+    version = row["version"] + 1
+    connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
+    return row["id"], version
+
+
+def _entries(session_id: int) -> Select[Any]:
+    messages, turns = schema.messages.c, schema.turns.c
+    return (
+        select(
+            messages.seq,
+            messages.turn_id,
+            messages.body,
+            messages.tokens,
+            messages.created_at,
+            turns.attachment,
+            turns.first_seq,
+        )
+        .join(schema.turns, (turns.session_id == messages.session_id) & (turns.turn_id == messages.turn_id))
+        .where(messages.session_id == session_id)
+        .order_by(messages.seq)
+    )
+
+
+def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
+    row = session_row(connection, key)
+    if row is not None:
+        return row
+    connection.execute(insert(schema.sessions).values(owner=key.owner, session=key.session, created_at=to_micros(now)))
+    row = session_row(connection, key)
+    if row is None:
+        raise LookupError("a session that was just made is not there")
+    return row
+
+
+def head_of(row: Row) -> Head:
+    """Where the session of this row stands."""
+    return Head(version=row["version"], last_seq=row["last_seq"], history_tokens=row["history_tokens"])
+
+
+def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
+    query = select(schema.turns.c.state).where(_is_turn(schema.turns, session_id, turn_id))
+    state: TurnState | None = connection.scalar(query)
+    return state
+
+
+def _set_turn(connection: Connection, session_id: int, turn_id: str, **values: object) -> None:
+    connection.execute(update(schema.turns).where(_is_turn(schema.turns, session_id, turn_id)).values(**values))
+
+
+def _is_turn(table: Any, session_id: int, turn_id: str) -> Any:
+    return (table.c.session_id == session_id) & (table.c.turn_id == turn_id)
+
+
+def _staged_rows(session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "session_id": session_id,
+            "turn_id": turn_id,
+            "position": position + offset,
+            "message_id": one.message.id,
+            "body": dump_json(one.message.to_json()),
+            "tokens": one.tokens,
+            "created_at": to_micros(one.created_at),
+        }
+        for offset, one in enumerate(staged)
+    ]
+
+
+def _message_rows(
+    session_id: int, turn_id: str, staged: Sequence[Staged], first: int, version: int
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "session_id": session_id,
+            "seq": first + offset,
+            "turn_id": turn_id,
+            "version": version,
+            "role": one.message.role.value,
+            "message_id": one.message.id,
+            "body": dump_json(one.message.to_json()),
+            "tokens": one.tokens,
+            "created_at": to_micros(one.created_at),
+        }
+        for offset, one in enumerate(staged)
+    ]
+
+
+def _add_postings(
+    connection: Connection, session_id: int, terms: Sequence[Mapping[str, int]], first: int
+) -> tuple[int, int]:
+    rows: list[dict[str, Any]] = []
+    total = 0
+    for offset, counts in enumerate(terms):
+        length = sum(counts.values())
+        total += length
+        rows += [
+            {"session_id": session_id, "term": term, "seq": first + offset, "count": count, "length": length}
+            for term, count in counts.items()
+        ]
+    if rows:
+        connection.execute(insert(schema.postings), rows)
+    return len(terms), total
+
+
+def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, first: int, version: int) -> None:
+    for new in write.constraints:
+        said_at = write.staged[new.position].created_at
+        constraint = Constraint(
+            id=new.id,
+            kind=new.kind,
+            text=new.text,
+            state=new.state,
+            scope=new.scope,
+            source="rule",
+            seq=first + new.position,
+            start=new.start,
+            end=new.end,
+            confidence=new.confidence,
+            created_version=version,
+            created_at=said_at,
+            expires_at=None if new.expires_in is None else said_at + new.expires_in,
+        )
+        connection.execute(
+            insert(schema.constraints).values(**constraint_row(constraint, owner=key.owner, session=key.session))
+        )
+    table = schema.constraints
+    for ended in write.ended:
+        connection.execute(
+            update(table)
+            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active")
+            .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
+        )
+
+
+def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """Parts that are small enough for an IN list."""
+    for start in range(0, len(values), _BATCH):
+        yield values[start : start + _BATCH]

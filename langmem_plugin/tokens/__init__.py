@@ -1,0 +1,7 @@
+"""Counting tokens as the model does: text, messages, tool schemas, whole requests."""
+
+from langmem_plugin.tokens.counter import TokenCounter, as_counter
+from langmem_plugin.tokens.overheads import Overheads
+from langmem_plugin.tokens.source import TokenizerWarning
+
+__all__ = ["Overheads", "TokenCounter", "TokenizerWarning", "as_counter"]

@@ -1,0 +1,166 @@
+"""A turn: one user message and all that follows until the answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from langmem_plugin.config import Budget
+from langmem_plugin.context.request import Context, Document
+from langmem_plugin.engine import Engine, Said, as_message
+from langmem_plugin.errors import TurnClosed
+from langmem_plugin.ingest import commit, stage
+from langmem_plugin.messages import Message, Role
+from langmem_plugin.reader import Reader
+from langmem_plugin.records import Attachment, Entry, SessionKey
+from langmem_plugin.store.protocol import Staged, TurnState
+
+if TYPE_CHECKING:
+    from langmem_plugin.session import Session
+
+
+class Turn:
+    """What is said between one user message and the answer to it.
+
+    As a context manager it commits at the end and aborts on an exception. Until it is
+    committed only the turn itself sees its messages (guarantee G6).
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        reader: Reader,
+        engine: Engine,
+        key: SessionKey,
+        turn_id: str,
+        *,
+        state: TurnState,
+        staged: tuple[Staged, ...] = (),
+    ) -> None:
+        self.session = session
+        self._reader = reader
+        self._engine = engine
+        self._key = key
+        self.id = turn_id
+        self._state: TurnState = state
+        self._staged = staged
+        self._attachment: Attachment | None = None
+        self._attached_to: Message | None = None
+        self._history_tokens = 0
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Turn(id={self.id!r}, state={self._state!r}, messages={len(self._staged)})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+    @property
+    def state(self) -> TurnState:
+        """Pending, committed or aborted."""
+        return self._state
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the turn holds so far."""
+        return tuple(one.message for one in self._staged)
+
+    def append(self, *messages: Said) -> None:
+        """Add messages, durably; a text is the assistant's.
+
+        A message whose id is in the turn or in the log adds nothing; neither does anything
+        in a turn that was committed, so that a retry is harmless (guarantee G5).
+
+        Raises:
+            TurnClosed: The turn was aborted.
+            InvalidMessage: A message cannot be kept; none of them is.
+        """
+        said = [as_message(message, Role.ASSISTANT) for message in messages]
+        with self._lock:
+            if self._state == "committed":
+                return
+            if self._state == "aborted":
+                raise TurnClosed(self.id, self._state)
+            store = self._engine.store
+            held = set(store.find(self._key, [m.id for m in said if m.id]))
+            said = [m for m in said if m.id not in held]
+            staged = stage(self._engine, said)
+            if not staged:
+                return
+            store.stage(self._key, self.id, staged, position=len(self._staged), now=staged[0].created_at)
+            self._staged += staged
+
+    def context(
+        self,
+        *,
+        system: str = "",
+        tools: Sequence[Mapping[str, Any]] = (),
+        budget: Budget | None = None,
+        documents: Sequence[Document] = (),
+    ) -> Context:
+        """The request for the next model call of this turn; see `Session.context`.
+
+        Recall runs once for the turn's newest user message and is kept with it, so the
+        calls of a tool loop, and later requests, begin with the same bytes (guarantee G13).
+        """
+        with self._lock:
+            entries = tuple(
+                Entry(seq=0, turn=self.id, message=one.message, tokens=one.tokens, created_at=one.created_at)
+                for one in (self._staged if self._state == "pending" else ())
+            )
+            asked = next((e.message for e in reversed(entries) if e.message.role is Role.USER), None)
+            attachment = self._attachment if asked == self._attached_to else None
+            context = self._reader.assemble(
+                pending=entries,
+                query=None,
+                attachment=attachment,
+                system=system,
+                tools=tools,
+                budget=budget,
+                documents=documents,
+                turn_id=self.id,
+            )
+            if asked is not None:
+                self._attachment, self._attached_to = context.attachment, asked
+            tokens = context.report.tokens
+            fixed = sum(tokens.get(part, 0) for part in ("system", "constraints", "tools"))
+            self._history_tokens = context.report.budget - fixed
+            return context
+
+    def commit(self) -> int:
+        """Make the turn part of the session, all at once; gives the version. A second call changes nothing.
+
+        Raises:
+            TurnClosed: The turn was aborted.
+        """
+        with self._lock:
+            if self._state == "committed":
+                return self.session.version
+            if self._state == "aborted":
+                raise TurnClosed(self.id, self._state)
+            sticky = self._engine.config.recall.sticky
+            version = commit(
+                self._engine,
+                self._key,
+                self.id,
+                self._staged,
+                attachment=self._attachment if sticky else None,
+                history_tokens=self._history_tokens,
+            )
+            self._state = "committed"
+            return version
+
+    def abort(self) -> None:
+        """Drop the turn; the session never saw it. Does nothing to a committed turn."""
+        with self._lock:
+            if self._state != "pending":
+                return
+            self._engine.store.abort(self._key, self.id, now=self._engine.clock())
+            self._state = "aborted"

