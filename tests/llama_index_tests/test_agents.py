@@ -8,9 +8,9 @@ from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, Functio
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.workflow import Context, JsonSerializer
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
 
 from langmem_plugin import Memory
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
 
 
 def add(a: int, b: int) -> int:
@@ -236,7 +236,7 @@ async def test_the_wheels_mock_runs(buffer):
 async def test_code_act_agent(scripted, buffer, said):
     """Code, its result and the answer are one turn."""
     llm = scripted("<execute>1+1</execute>", "two", function_calling=False)
-    agent = CodeActAgent(code_execute_fn=lambda code: str(eval(code)), llm=llm)  # noqa: S307
+    agent = CodeActAgent(code_execute_fn=lambda code: str(eval(code)), llm=llm)
     await agent.run(user_msg="1+1?", memory=buffer)
     assert [role for role, _ in said(buffer.get_all())] == ["user", "assistant", "user", "assistant"]
     assert buffer.session.version == 1

@@ -12,10 +12,10 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.schema import QueryBundle
 from llama_index.core.storage.chat_store import SimpleChatStore
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded
 
 from langmem_plugin import BudgetTooSmall, Memory, MemoryConfig
 from langmem_plugin.errors import InvalidMessage, InvalidSetting, StoreClosed, StoreUnavailable
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded
 
 
 def user(text):
@@ -61,7 +61,7 @@ def test_get_stays_within_the_limit(open_buffer, limit):
     got = buffer.get()
     counter = buffer.memory.counter
     assert counter.count_request(buffer_messages(got)) <= limit
-    assert [m.role.value for m in got if m.role != "system"][0] == "user"
+    assert next(m.role.value for m in got if m.role != "system") == "user"
     assert len(buffer.get_all()) == 80
 
 
@@ -359,7 +359,9 @@ def test_set_of_another_list_rewrites(buffer, said):
 
 def test_images_and_odd_text_come_back(buffer):
     """Blocks and broken text are kept exactly."""
-    odd = ChatMessage(role="user", blocks=[TextBlock(text="a\x00\x85 \U0001f600"), ImageBlock(image=b"\x89PNG\r\n\x1a\n0")])
+    odd = ChatMessage(
+        role="user", blocks=[TextBlock(text="a\x00\x85 \U0001f600"), ImageBlock(image=b"\x89PNG\r\n\x1a\n0")]
+    )
     buffer.put(odd)
     assert buffer.get_all()[0].model_dump() == odd.model_dump()
 
@@ -485,7 +487,11 @@ def test_a_copy_is_the_same_buffer(buffer):
 def test_data_of_a_chat_memory_buffer_is_taken_over(said):
     """What the class that this one replaces wrote can be read."""
     history = [user("a").model_dump(), assistant("b").model_dump()]
-    old = {"token_limit": 500, "chat_store_key": "k", "chat_store": {"class_name": "SimpleChatStore", "store": {"k": history}}}
+    old = {
+        "token_limit": 500,
+        "chat_store_key": "k",
+        "chat_store": {"class_name": "SimpleChatStore", "store": {"k": history}},
+    }
     buffer = HybridChatMemoryBuffer.from_dict(old)
     assert said(buffer.get_all()) == [("user", "a"), ("assistant", "b")]
     assert buffer.token_limit == 500

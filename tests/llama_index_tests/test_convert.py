@@ -20,7 +20,6 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.memory.langmem_plugin.convert import from_message, to_message
 from openai.types.chat import ChatCompletionMessageToolCall
 from openai.types.chat.chat_completion_message_tool_call import Function
 
@@ -38,6 +37,7 @@ from langmem_plugin.messages import (
     tool_result,
     user,
 )
+from llama_index.memory.langmem_plugin.convert import from_message, to_message
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 OPENAI_CALL = ChatCompletionMessageToolCall(

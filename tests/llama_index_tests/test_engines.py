@@ -13,6 +13,7 @@ from llama_index.core.llms.mock import MockLLMWithNonyieldingChatStream
 from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import QueryBundle
+
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, with_constraints
 
 ENGINES = ("simple", "context", "condense_plus_context", "condense_question")

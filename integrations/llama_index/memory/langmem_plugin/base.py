@@ -20,7 +20,8 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context.request import Context, ContextReport
 from langmem_plugin.errors import BudgetTooSmall, InvalidMessage, InvalidSetting
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import Message, Role, system as system_message
+from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import system as system_message
 from langmem_plugin.session import Session
 from llama_index.memory.langmem_plugin.arrange import Insert, arrange, extra_messages
 from llama_index.memory.langmem_plugin.callers import Caller, caller
@@ -112,11 +113,11 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
                 summarizer=summarizer,
             )
         else:
-            _refuse(url=url != IN_MEMORY, config=config, embedder=embedder, summarizer=summarizer, tokenizer_fn=tokenizer)
+            _refuse(
+                url=url != IN_MEMORY, config=config, embedder=embedder, summarizer=summarizer, tokenizer_fn=tokenizer
+            )
         counter = memory.counter
-        super().__init__(
-            **data, url=memory.url, tokenizer_fn=tokenizer or (lambda text: [0] * counter.count(text))
-        )
+        super().__init__(**data, url=memory.url, tokenizer_fn=tokenizer or (lambda text: [0] * counter.count(text)))
         self._memory = memory
         self._model_name = model_name
         self._talk = conversation(memory, self.session_id, owner=self.owner)

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 from langmem_plugin.errors import TurnClosed
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, Role
-from langmem_plugin.session import Session, Turn
+from langmem_plugin.session import Session
+from langmem_plugin.turn import Turn
 
 _answering: ContextVar[tuple[Conversation, str] | None] = ContextVar("langmem_plugin_answering", default=None)
 """The turn whose answer this context produces; a stream's writer runs in a copy of it."""

@@ -275,10 +275,12 @@ def _address(block: Any) -> str | None:
 
 
 def _data(value: bytes | IOBase | None) -> str | None:
-    if isinstance(value, IOBase):
+    if value is None or isinstance(value, bytes):
+        data = value
+    else:
         value.seek(0)
-        value = value.read()
-    return _base64_text(value) if value else None
+        data = value.read()  # type: ignore[attr-defined, unused-ignore]
+    return _base64_text(data) if data else None
 
 
 def _base64_text(value: bytes) -> str:
@@ -333,7 +335,7 @@ def _legacy_calls(extra: Mapping[str, Any]) -> Iterable[ToolCall]:
                 arguments=_arguments(call.get("tool_kwargs") or {}),
             )
         elif call.get("name") is not None:  # Ollama, Anthropic, Bedrock: {"name", "input" | "args" | "arguments"}
-            given = next((call[key] for key in ("arguments", "args", "input") if call.get(key) is not None), {})
+            given: Any = next((call[key] for key in ("arguments", "args", "input") if call.get(key) is not None), {})
             yield ToolCall(
                 id=_text_or_none(call.get("id") or call.get("toolUseId")),
                 name=str(call["name"]),

@@ -26,7 +26,5 @@ class LiteralText(TextBlock):  # type: ignore[misc, unused-ignore]
 
 def literal(message: ChatMessage) -> ChatMessage:
     """The message with its texts protected from template formatting, word for word."""
-    message.blocks = [
-        LiteralText(text=block.text) if type(block) is TextBlock else block for block in message.blocks
-    ]
+    message.blocks = [LiteralText(text=block.text) if type(block) is TextBlock else block for block in message.blocks]
     return message
