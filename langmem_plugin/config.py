@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from langmem_plugin.errors import InvalidSetting
@@ -89,13 +89,8 @@ class Budget(_Settings):
     documents: Amount = 0.40
     """At most this for documents of the application's own retrieval."""
 
-    def __init__(self, **settings: Any) -> None:
-        """Checks the settings, each alone and together.
-
-        Raises:
-            InvalidSetting: One of them cannot work, alone or beside the others.
-        """
-        super().__init__(**settings)
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
         if self.completion >= self.max_tokens:
             raise InvalidSetting(
                 "completion", self.completion, f"leave room for the prompt: less than max_tokens ({self.max_tokens})"
@@ -114,6 +109,7 @@ class Budget(_Settings):
                 self.constraints,
                 f"with summary ({self.summary}) it may take {fixed} of {self.prompt} tokens; lower one of them",
             )
+        return self
 
     @classmethod
     def for_model(cls, name: str, **settings: Any) -> Budget:
@@ -156,15 +152,11 @@ class WindowConfig(_Settings):
     low: Share = 0.35
     """... until this is left."""
 
-    def __init__(self, **settings: Any) -> None:
-        """Checks the settings.
-
-        Raises:
-            InvalidSetting: One cannot work, or `low` is not below `high`.
-        """
-        super().__init__(**settings)
+    @model_validator(mode="after")
+    def _low_below_high(self) -> Self:
         if self.low >= self.high:
             raise InvalidSetting("low", self.low, f"give less than high ({self.high})")
+        return self
 
 
 class SummaryConfig(_Settings):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 from langmem_plugin.engine import Engine
 from langmem_plugin.errors import InvalidMessage
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.projections.constraints import find_constraints
-from langmem_plugin.recall.terms import analyse
+from langmem_plugin.recall.indexed import message_terms
 from langmem_plugin.records import Attachment, Constraint, ConstraintState, SessionKey
 from langmem_plugin.store.protocol import EndedConstraint, NewConstraint, Staged, TurnWrite
 
@@ -51,7 +50,7 @@ def commit(
     found, ended = _scan(engine, key, turn_id, staged)
     write = TurnWrite(
         staged=staged,
-        terms=tuple(Counter(analyse(one.message.text, language=engine.config.recall.language)) for one in staged),
+        terms=tuple(message_terms(one.message, language=engine.config.recall.language) for one in staged),
         attachment=attachment,
         history_tokens=history_tokens,
         constraints=found,

@@ -21,6 +21,7 @@ from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.session import Session
@@ -72,7 +73,7 @@ class Memory:
                 )
             )
         if vectors is not None and embedder is not None:
-            projections.append(VectorProjection(store, embedder, vectors))
+            projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
         self._runner = Runner(projections)
         self._engine = Engine(
             store=store,

@@ -211,7 +211,9 @@ def test_a_model_that_raises():
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-@pytest.mark.parametrize("given", ["/no/such/folder", "./none", "~/none/at/all", "a/b/c", "", " ", "a\x00b", Path("none")])
+@pytest.mark.parametrize(
+    "given", ["/no/such/folder", "./none", "~/none/at/all", "a/b/c", "", " ", "a\x00b", Path("none")]
+)
 def test_a_folder_that_is_not_there(given):
     """A path that does not exist is refused at once."""
     with pytest.raises(InvalidSetting):

@@ -49,7 +49,7 @@ class Broken:
 
     name = "broken"
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.down = True
         self.error = error or ModelFailed("summariser", "TimeoutError")
         self.tries = 0
@@ -338,22 +338,16 @@ def test_many_writers(run):
     assert set(work.order) == {key(name) for name in range(1000)}
 
 
-def test_thread_that_died_is_replaced(run):
-    """A projection that ends its thread is recorded as not done; the next note starts a new one."""
-
-    class Exits(Units):
-        def advance(self, at: SessionKey) -> bool:
-            if at == key("exit"):
-                raise SystemExit
-            return super().advance(at)
-
-    work = Exits()
-    runner = run(work)
-    runner.note(key("exit"))
-    assert runner.wait(5) is False
+def test_an_exit_ends_no_thread(run):
+    """A model that calls sys.exit() has failed like any other; the rest goes on."""
+    broken = Broken()
+    broken.error = SystemExit("the user's secret")
+    runner = run(broken)
     runner.note(key("a"))
-    assert runner.wait(5) is True
-    assert work.order == [key("a")]
+    assert runner.wait() is False
+    assert runner.status()["broken"].last_error == "SystemExit"
+    broken.down = False
+    assert eventually(lambda: broken.done == [key("a")])
 
 
 def script(code: str) -> subprocess.CompletedProcess[str]:
@@ -371,7 +365,7 @@ def script(code: str) -> subprocess.CompletedProcess[str]:
                 return False
         parent = os.getpid()
     """
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(prelude) + textwrap.dedent(code)],
         capture_output=True, text=True, timeout=30, check=False, env={**os.environ},
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,6 +25,8 @@ _STRIDE_SHARE = 0.15
 """In a tool loop the window is pushed back by multiples of this part, so that it moves rarely."""
 _LEAST_SUMMARY = 24
 """A summary that would be cut to fewer tokens is left out."""
+_EXTRACT_READS = 3
+"""How many times its own size the extract reads of what waits to be summarised."""
 _PAIR_OVERHEAD = 64
 """Tokens of the synthetic pair besides the summary's text."""
 
@@ -87,6 +89,8 @@ class _Plan:
     packed: Packed
     documents: str
     turn_room: int
+    pair: bool = True
+    """Whether a pair before the window says what is not shown."""
 
     @property
     def attached(self) -> Attachment | None:
@@ -137,7 +141,7 @@ class _Assembly:
         self.fixed = self.counter.priming + system_tokens + self.tool_tokens
         self.reserved = count(self.query) if self.as_pair and self.query is not None else 0
         share = self.budget.tokens("constraints")
-        if self.constraint_tokens > share:
+        if constraints and self.constraint_tokens > share:
             raise BudgetTooSmall(
                 needed=self.constraint_tokens,
                 available=max(0, share),
@@ -173,7 +177,9 @@ class _Assembly:
         self.weights = [sum(map(self._tokens, self.shown[i])) for i in range(self.fold.start, len(exchanges))]
         self.waiting = sum(len(exchange) for exchange in exchanges[: self.fold.start])
 
-    def _without_large(self, exchange: Iterable[Entry], *, bare: bool) -> list[Entry]:
+    def _without_large(self, exchange: Sequence[Entry], *, bare: bool) -> Sequence[Entry]:
+        if all(entry.attachment is None for entry in exchange):
+            return exchange
         return [
             replace(entry, attachment=None)
             if entry.attachment is not None and (bare or entry.attachment.tokens > self.sticky)
@@ -259,8 +265,22 @@ class _Assembly:
             room -= self.counter.count(text) if text else 0
         if not self.waiting or not self.config.summary.enabled or room < _LEAST_SUMMARY:
             return text, ""
-        gone = [entry.message for exchange in self.exchanges[: self.fold.start] for entry in exchange]
-        return text, extract(gone, count=self.counter.count, max_tokens=room)
+        return text, extract(self._newest_waiting(room), count=self.counter.count, max_tokens=room)
+
+    def _newest_waiting(self, room: int) -> list[Message]:
+        """What the extract reads: the newest that waits, a few times what it may hold.
+
+        All of it could be a whole history, if nothing ever summarised it, and is read at each request.
+        """
+        read: list[Message] = []
+        left = room * _EXTRACT_READS
+        for exchange in reversed(self.exchanges[: self.fold.start]):
+            for entry in reversed(exchange):
+                left -= entry.tokens
+                if left < 0 and read:
+                    return read[::-1]
+                read.append(entry.message)
+        return read[::-1]
 
     def _newest_tokens(self) -> int:
         """Tokens of the newest exchanges that recall does not push out."""
@@ -357,8 +377,8 @@ class _Assembly:
     def _written(self, plan: _Plan) -> tuple[list[Line], list[Line], open_turn.Fitted]:
         """The lines before the new part, and the new part."""
         hidden = sum(len(exchange) for exchange in self.exchanges[self.fold.start : plan.start])
-        block = self._summary_text(plan.summary, plan.extract)
-        if not block and hidden:
+        block = self._summary_text(plan.summary, plan.extract) if plan.pair else ""
+        if not block and hidden and plan.pair:
             block = rendering.hidden_block()
         pair = [Line(user(block)), Line(assistant(rendering.summary_answer(hidden)))] if block else []
         head = join([pair, *(self.shown[i] for i in range(plan.start, len(self.exchanges)))])
@@ -367,7 +387,7 @@ class _Assembly:
         fitted = open_turn.fit(turn, room=plan.turn_room, counter=self.counter, awaiting=self.awaiting)
         if before and self.anchor is not None:
             target = self.turn[self.anchor]
-            fitted = replace(fitted, lines=tuple(replace(x, before=before) if x is target else x for x in fitted.lines))
+            fitted = replace(fitted, lines=tuple(x._replace(before=before) if x is target else x for x in fitted.lines))
         new = repair(fitted.lines, awaiting=self.awaiting)
         if self.as_pair:
             if before:
@@ -407,6 +427,8 @@ class _Assembly:
         elif plan.summary:
             self.cut.append(f"summary left out ({self._count(plan.summary)} tokens)")
             plan.summary = ""
+        elif plan.pair:
+            plan.pair = False
         elif plan.turn_room > 0:
             plan.turn_room = max(0, plan.turn_room - max(excess, 16))
         else:
@@ -424,9 +446,9 @@ class _Assembly:
         for position, line in enumerate(conversation):
             segment: Segment = "new" if position >= boundary else "summary" if position < paired else "window"
             items.append(self._item(segment, line))
-        by_segment = {
-            name: sum(item.tokens for item in items if item.segment == name) for name in ("summary", "window", "new")
-        }
+        by_segment = {"system": 0, "summary": 0, "window": 0, "new": 0}
+        for item in items:
+            by_segment[item.segment] += item.tokens
         recall = min(by_segment["new"], plan.attached.tokens if plan.attached else 0)
         documents = min(by_segment["new"] - recall, self._count(plan.documents))
         first = self.exchanges[plan.start][0].seq if plan.start < len(self.exchanges) else 0
@@ -464,7 +486,7 @@ class _Assembly:
         return Context(items=tuple(items), report=report, attachment=plan.attached)
 
     def _has_pair(self, plan: _Plan) -> bool:
-        return bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.fold.start
+        return plan.pair and (bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.fold.start)
 
     def _item(self, segment: Segment, line: Line) -> Item:
         return Item(

@@ -44,14 +44,14 @@ def words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.casefold()))
 
 
-def sentences(text: str) -> list[str]:
+def _parts(text: str) -> list[str]:
     """The sentences of a text; joined they give the text."""
     return [match for match in _SENTENCE.findall(text) if match]
 
 
 def keep_relevant(text: str, *, query: frozenset[str], max_tokens: int, count: Callable[[str], int]) -> str:
     """The sentences that share the most words with the query, in order, gaps marked."""
-    parts = sentences(text)
+    parts = _parts(text)
     if len(parts) < 2:
         return cut_middle(text, max_tokens=max_tokens, count=count)
     overlap = [len(words(part) & query) for part in parts]

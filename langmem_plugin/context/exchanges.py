@@ -8,8 +8,10 @@ turn, each tool call followed at once by its result, no empty message.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from langmem_plugin.context import rendering
 from langmem_plugin.context.rendering import sendable_text
@@ -23,8 +25,7 @@ EMPTY_RESULT = "(empty result)"
 OPENING = "(the assistant speaks first)"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One message on its way into a request."""
 
     message: Message
@@ -56,40 +57,26 @@ def group(entries: Sequence[Entry]) -> list[tuple[Entry, ...]]:
     """The entries as whole exchanges, oldest first; together they are all entries.
 
     What stands before the first user message is an exchange of its own. Messages of
-    the user in a row belong together, and so do a call and a result that comes late.
+    the user in a row belong together, and so does what the user says while calls wait
+    for results. Where an exchange begins depends on what came before it alone.
     """
     starts: list[int] = []
-    open_ids: set[str | None] = set()
-    previous: Role | None = None
+    unanswered: list[str | None] = []
+    asked = False  # the user spoke last
     for position, entry in enumerate(entries):
         message = entry.message
-        role = message.role
-        if role is Role.USER or role is Role.SYSTEM:
-            if previous is None or (
-                previous is not Role.USER
-                and previous is not Role.SYSTEM
-                and not (open_ids and _answered_later(entries, position, open_ids))
-            ):
-                starts.append(position)
-                open_ids = set()
-        else:
-            if previous is None:
-                starts.append(position)
-            if message.tool_calls:
-                open_ids = {call.id for call in message.tool_calls}
-            elif role is Role.TOOL:
-                open_ids.discard(message.tool_call_id)
-        previous = role
+        asks = message.role is Role.USER or message.role is Role.SYSTEM
+        if position == 0 or (asks and not asked and not unanswered):
+            starts.append(position)
+        if message.role is Role.ASSISTANT:
+            unanswered = [call.id for call in message.tool_calls]
+        elif message.role is Role.TOOL and unanswered:
+            if message.tool_call_id in unanswered:
+                unanswered.remove(message.tool_call_id)
+            elif message.tool_call_id is None or None in unanswered:
+                unanswered.pop()
+        asked = asks
     return [tuple(entries[start:end]) for start, end in zip(starts, [*starts[1:], len(entries)], strict=False)]
-
-
-def _answered_later(entries: Sequence[Entry], position: int, open_ids: set[str | None]) -> bool:
-    for entry in entries[position:]:
-        if entry.message.role is Role.ASSISTANT:
-            return False
-        if entry.message.role is Role.TOOL and entry.message.tool_call_id in open_ids:
-            return True
-    return False
 
 
 def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
@@ -99,6 +86,8 @@ def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
         exchange: The lines of one exchange, or of several in a row.
         awaiting: The last step may have calls without results, because they are being run.
     """
+    if len(exchange) == 2 and _plain(exchange[0], Role.USER) and _plain(exchange[1], Role.ASSISTANT):
+        return list(exchange)
     out: list[Line] = []
     for line in pair(exchange, awaiting=awaiting):
         ready = _ready(line)
@@ -118,12 +107,16 @@ def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
     return out
 
 
+def _plain(line: Line, role: Role) -> bool:
+    return line.message.role is role and not line.message.tool_calls and not line.before and _sendable(line.message)
+
+
 def join(parts: Iterable[Sequence[Line]]) -> list[Line]:
     """Repaired exchanges one after another."""
     out: list[Line] = []
     for part in parts:
         rest = list(part)
-        if out and rest:
+        if out and rest and rest[0].message.role is Role.USER:
             last = out[-1].message
             if last.role is Role.USER:
                 out[-1] = merge(out[-1], rest.pop(0))
@@ -153,6 +146,8 @@ def merge(first: Line, second: Line) -> Line:
 def unique_ids(request: Sequence[Line]) -> list[Line]:
     """The lines with every tool call's id present and used once; the first use keeps its id."""
     used: set[str] = set()
+    if not any(line.message.tool_calls for line in request):
+        return list(request)
     out: list[Line] = []
     open_calls: list[tuple[str | None, str]] = []  # the id as it was, the id as it is sent
     for line in request:
@@ -175,7 +170,7 @@ def unique_ids(request: Sequence[Line]) -> list[Line]:
 
 
 def _changed(line: Line, message: Message) -> Line:
-    return replace(line, message=message, tokens=None, altered=True)
+    return line._replace(message=message, tokens=None, altered=True)
 
 
 def _unused(id: str | None, seq: int | None, seen: set[str]) -> str:
@@ -201,13 +196,14 @@ def _signed(blocks: tuple[Block, ...], name: str | None) -> tuple[Block, ...]:
 def pair(exchange: Sequence[Line], *, awaiting: bool) -> list[Line]:
     """Each call followed by its results; orphans left out, missing results filled in.
 
-    Calls that end an exchange with no result at all are left out, because that turn
-    never finished. Results are matched by id; where ids are missing, in order.
+    Calls with no result at all that the assistant never came back to are left out,
+    because that turn never finished. Results are matched by id; where ids are missing, in order.
     """
     if not any(line.message.tool_calls or line.message.role is Role.TOOL for line in exchange):
         return list(exchange)
     answers = _answers(exchange)
-    last_spoken = max((i for i, line in enumerate(exchange) if line.message.role is not Role.TOOL), default=-1)
+    spoken = [i for i, line in enumerate(exchange) if line.message.role is not Role.TOOL]
+    follows = dict(itertools.pairwise(spoken))
     out: list[Line] = []
     for position, line in enumerate(exchange):
         message = line.message
@@ -218,14 +214,15 @@ def pair(exchange: Sequence[Line], *, awaiting: bool) -> list[Line]:
             for number, call in enumerate(message.tool_calls)
             if (position, number) in answers
         }
-        newest = position == last_spoken
-        if message.tool_calls and not answered and newest and not awaiting:
+        newest = awaiting and position == spoken[-1]
+        resumed = position in follows and exchange[follows[position]].message.role is Role.ASSISTANT
+        if message.tool_calls and not answered and not resumed and not newest:
             if message.blocks:
                 out.append(_changed(line, replace(message, tool_calls=(), payload=None)))
             continue
         out.append(line)
         out.extend(_addressed(exchange[result], answered[result]) for result in sorted(answered))
-        if not (awaiting and newest):
+        if not newest:
             out.extend(
                 Line(tool_result(NO_RESULT, call_id=call.id, name=call.name))
                 for number, call in enumerate(message.tool_calls)

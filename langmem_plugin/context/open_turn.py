@@ -10,7 +10,7 @@ loop begins with the bytes of the one before it (G13).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from langmem_plugin.context.counting import Counter
 from langmem_plugin.context.cutting import cut_middle
@@ -111,7 +111,7 @@ def _shorter(line: Line, size: Callable[[Line], int]) -> Line:
     before = size(line)
     short = _with_text(line, stub(before))
     after = size(short)
-    return replace(short, tokens=after) if after < before else line
+    return short._replace(tokens=after) if after < before else line
 
 
 def _fold(loop: Sequence[_Step], stubbed: Sequence[_Step], *, high: int) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def _cut_newest(step: _Step, *, room: int, counter: Counter, size: Callable[[Lin
             if short != text or len(message.blocks) != 1:
                 candidate = _with_text(lines[i], short)
                 if (tokens := size(candidate)) < sizes[i]:
-                    lines[i], sizes[i] = replace(candidate, tokens=tokens), tokens
+                    lines[i], sizes[i] = candidate._replace(tokens=tokens), tokens
         left -= sizes[i]
     return _Step(tuple(lines), step.keep, sum(sizes))
 

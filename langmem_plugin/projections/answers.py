@@ -81,6 +81,8 @@ def cut_at_sentence(text: str, *, count: Callable[[str], int], max_tokens: int) 
 
     If not even the first sentence fits, whole words of it; "" if no word does.
     """
+    if count(text) <= max_tokens:
+        return text
     for pattern in (r"(?<=[.!?…])\s+|(?<=[。！？])|\n+", r"\s+", r""):
         ends = [match.start() for match in re.finditer(pattern, text)]
         low, high = 0, len(ends)

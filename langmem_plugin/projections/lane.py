@@ -16,6 +16,9 @@ from langmem_plugin.records import SessionKey
 
 _log = logging.getLogger(__name__)
 
+_LOG_AGAIN_S = 60.0
+"""A failure that comes and goes is logged this often at most."""
+
 Breaker: TypeAlias = Literal["closed", "open"]
 _Task: TypeAlias = "tuple[Literal['advance', 'stand_in'], SessionKey]"
 
@@ -54,7 +57,7 @@ class Pace:
     """Sessions with work outstanding; past it, a note is dropped and counted."""
     retry_s: float = 1.0
     """The first pause after a failure; it doubles up to `max_retry_s`, and varies by half."""
-    max_retry_s: float = 60.0
+    max_retry_s: float = 600.0
     patience: int = 3
     """Failures in a row of one session after which its work counts as parked."""
     breaker_after: int = 5
@@ -109,6 +112,7 @@ class Lane:
         """Failures in a row, of any session."""
         self._open_until: float | None = None
         self._rest_s = pace.rest_s
+        self._logged = "", 0.0
         self._missed = 0
         """Dropped since the last `wait`."""
         self._status = LaneStatus()
@@ -141,7 +145,7 @@ class Lane:
                         return missed == 0
                     if self._open_until is not None or any(not self._is_patient(key) for key in self._parked):
                         return False
-                if self._stopping or self._thread is None or not self._thread.is_alive():
+                if self._stopping or self._thread is None:
                     return False
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
@@ -181,14 +185,18 @@ class Lane:
         thread.join(getattr(self._projection, "grace_s", 0.05))
 
     def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._running = False
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"langmem-{self.name}", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        while (task := self._next()) is not None:
-            self._work(*task)
+        try:
+            while (task := self._next()) is not None:
+                self._work(*task)
+        finally:
+            with self._changed:
+                self._thread = None
+                self._changed.notify_all()
 
     def _next(self) -> _Task | None:
         with self._changed:
@@ -217,14 +225,15 @@ class Lane:
         return what, key
 
     def _work(self, what: Literal["advance", "stand_in"], key: SessionKey) -> None:
-        more, error = False, None
+        more = False
+        error: BaseException | None = None
         try:
             if what == "advance":
                 more = self._projection.advance(key)
             elif isinstance(self._projection, StandIn):
                 self._projection.stand_in(key)
-        except Exception as caught:  # noqa: BLE001 - the one place: record it and go on with other work
-            error = caught
+        except BaseException as caught:  # noqa: BLE001 - the one place: record it and go on with other work
+            error = caught  # of any class: a model that calls sys.exit() ends no thread of ours
         with self._changed:
             self._running = False
             if error is not None:
@@ -237,7 +246,8 @@ class Lane:
 
     def _succeeded(self, key: SessionKey, *, more: bool) -> None:
         self._status = replace(self._status, done=self._status.done + 1)
-        self._failures.pop(key, None)
+        if not more:  # one that fails at its last unit, again and again, is not getting on
+            self._failures.pop(key, None)
         if self._streak:
             self._streak = 0
             _log.info("projection %s works again", self.name)
@@ -250,18 +260,19 @@ class Lane:
         if more:
             self._ready[key] = None
 
-    def _failed(self, what: Literal["advance", "stand_in"], key: SessionKey, error: Exception) -> None:
+    def _failed(self, what: Literal["advance", "stand_in"], key: SessionKey, error: BaseException) -> None:
         described = type(error).__name__
         if isinstance(error, LangmemPluginError):
             described = f"{described}: {error}"
         self._status = replace(self._status, failed=self._status.failed + 1, last_error=described)
-        if self._streak == 0:
+        now = time.monotonic()
+        if self._streak == 0 and (described != self._logged[0] or now > self._logged[1] + _LOG_AGAIN_S):
+            self._logged = described, now
             _log.warning("projection %s failed, it is tried again: %s", self.name, described)
         self._streak += 1
         if what == "stand_in":
             return
         pace = self._pace
-        now = time.monotonic()
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = min(pace.max_retry_s, pace.retry_s * 2.0 ** min(failures - 1, 30))
         due = now + pause * self._jitter.uniform(0.5, 1.0)

@@ -19,7 +19,7 @@ from langmem_plugin.errors import ModelFailed
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.prompts import SummaryPrompts
-from langmem_plugin.projections.quality import retention, source_facts
+from langmem_plugin.projections.quality import retention
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
 
 _SAVE_EVERY_CHUNKS = 16
@@ -27,7 +27,6 @@ _SAVE_EVERY_CHUNKS = 16
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
 _WORDS_PER_TOKEN = 0.6
-_FEW_FACTS = 5
 _TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
 """The conversation is data between these tags: it may not close them."""
 
@@ -56,9 +55,8 @@ class SummaryStore(Protocol):
     def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
         """Keep a summary and its position in one transaction.
 
-        `expected` is what it was made from: the newest model summary for a model's, the
-        one shown for an extract. False, and nothing kept, if that has changed meanwhile
-        or the session was forgotten.
+        False, and nothing kept, if the one shown is not `expected` any more, or the
+        session was forgotten.
         """
         ...
 
@@ -174,15 +172,14 @@ class SummaryProjection:
             self._remember(key, way)
             return True
         self._forget(key)
-        self._save(key, head, method="model", text=text, upto=way.target, after=upto, expected=of_model)
-        return True
+        return self._save(key, head, method="model", text=text, upto=way.target, after=upto, shown=shown)
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""
         self._cover(key)
 
     def _cover(self, key: SessionKey) -> bool:
-        """Save an extract where one is due; True if the session changed meanwhile."""
+        """Save an extract where one is due; True if there may be more to do."""
         head = self._store.head(key)
         if head is None or not self._config.enabled:
             return False
@@ -200,7 +197,7 @@ class SummaryProjection:
             dates=[entry.created_at for entry in leaving],
         )
         text = text or f"({len(leaving)} earlier messages without text)"
-        return not self._save(key, head, method="extract", text=text, upto=target, after=upto, expected=shown)
+        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown)
 
     def _planned(self, key: SessionKey, shown: Summary | None) -> int:
         upto = shown.upto_seq if shown else 0
@@ -257,12 +254,12 @@ class SummaryProjection:
         return text[: word + 1] if word > 0 and end < len(text) else text[:end]
 
     def _summarised(self, model: ChatModel, old: str, conversation: str) -> str:
-        limit = self._config.max_tokens
         source = self._count(old) + self._count(conversation)
+        limit = min(self._config.max_tokens, source)  # no summary is longer than what it summarises
         prompt = self._prompts.update.format(
-            summary=old or "(none yet)", conversation=conversation, words=_words(min(limit, source))
+            summary=old or "(none yet)", conversation=conversation, words=_words(limit)
         )
-        text, tokens = self._ask(model, prompt, source_tokens=source, limit=limit)
+        text, tokens = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
         if tokens > limit:
             text, tokens = self._shortened(model, text, tokens, limit)
         if tokens > limit:
@@ -276,14 +273,14 @@ class SummaryProjection:
         draft = cut_at_sentence(text, count=self._count, max_tokens=self._config.chunk_tokens + limit)
         prompt = self._prompts.shorten.format(summary=draft, words=_words(limit), tokens=tokens, limit=limit)
         try:
-            shorter, fewer = self._ask(model, prompt, source_tokens=tokens, limit=limit)
+            shorter, fewer = self._ask(model, prompt, source_tokens=tokens)
         except ModelFailed:
             return text, tokens
         return (shorter, fewer) if fewer < tokens else (text, tokens)
 
-    def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int, limit: int) -> tuple[str, int]:
+    def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int) -> tuple[str, int]:
         # Room beyond the limit shows an answer that is too long, instead of one that is cut off.
-        cap = 2 * limit
+        cap = 2 * self._config.max_tokens
         text = tidy(model.complete(self._prompts.system, prompt, max_tokens=cap))
         tokens = self._count(text)
         if fault := fault_of(text, tokens=tokens, source_tokens=source_tokens, cap=cap):
@@ -299,28 +296,28 @@ class SummaryProjection:
         text: str,
         upto: int,
         after: int,
-        expected: Summary | None,
+        shown: Summary | None,
     ) -> bool:
+        """Keep a summary; True if there may be more to do."""
         leaving = [entry.message for entry in self._store.entries(key, after=after, upto=upto)]
         constraints = [constraint.text for constraint in self._store.active_constraints(key)]
-        quality = retention(leaving, text, constraints)
-        if method == "model" and quality == 0.0 and len(source_facts(leaving)) >= _FEW_FACTS:
-            raise ModelFailed(ROLE, "its answer holds nothing of what it summarises")
-        by_model = method == "model" and self._model is not None
-        return self._store.save_summary(
+        model = self._model if method == "model" else None
+        saved = self._store.save_summary(
             key,
             Summary(
                 text=text,
                 upto_seq=upto,
                 tokens=self._count(text),
                 method=method,
-                model=self._model.name if by_model and self._model else "",
-                prompt_version=self._prompts.version if by_model else "",
-                quality=quality,
+                model=model.name if model else "",
+                prompt_version=self._prompts.version if model else "",
+                quality=retention(leaving, text, constraints),
                 created_version=head.version,
             ),
-            expected=expected,
+            expected=shown,
         )
+        # Refused because another writer was there first: look again. Refused for any other reason: leave it.
+        return saved or self._store.summaries(key)[1] != shown
 
     def _remember(self, key: SessionKey, way: _Unfinished) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,22 +55,21 @@ def is_healthy(
     except OSError:
         return False
     with child:
-        pending: bytes | None = question.getvalue()
-        waited = 0.0
-        while True:
-            try:
-                answer, _ = child.communicate(pending, timeout=0.25)
-                return child.returncode == 0 and answer.strip() == b"healthy"
-            except subprocess.TimeoutExpired:
-                pending = None  # communicate goes on with what it has
-                waited += 0.25
-            except OSError:
-                child.kill()
-                return False
-            if waited >= timeout_s or stop():
-                child.kill()
-                child.communicate()
-                return False
+        try:
+            if child.stdin is not None:
+                child.stdin.write(question.getvalue())  # the child reads all of it before anything else
+                child.stdin.close()
+            deadline = time.monotonic() + timeout_s
+            while child.poll() is None:
+                if time.monotonic() > deadline or stop():
+                    return False
+                time.sleep(0.02)
+            answer = child.stdout.read() if child.stdout is not None else b""
+            return child.returncode == 0 and answer.strip() == b"healthy"
+        except OSError:  # it died while it was told
+            return False
+        finally:
+            child.kill()
 
 
 def _check(folder: str, collection: str, question: io.BytesIO) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from langmem_plugin.embedders import unit_rows
 from langmem_plugin.errors import ModelFailed
-from langmem_plugin.messages import Role
+from langmem_plugin.messages import Message
 from langmem_plugin.models import Embedder
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vector_table import Vectors, VectorTable
-from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.records import SessionKey
 
 MAX_CHARS = 8_000
 """So much of a text is embedded: about the 8,191 tokens that hosted models take at most."""
-
-_SPEAKERS = {Role.USER: "User", Role.ASSISTANT: "Assistant", Role.TOOL: "Tool", Role.SYSTEM: "System"}
 
 
 class VectorProjection:
@@ -27,10 +25,28 @@ class VectorProjection:
     grace_s = 30.0
     """How long a batch under way may hold up the end: it runs in native code."""
 
-    def __init__(self, table: VectorTable, embedder: Embedder, index: VectorIndex, *, batch: int = 8) -> None:
+    def __init__(
+        self,
+        table: VectorTable,
+        embedder: Embedder,
+        index: VectorIndex,
+        *,
+        text: Callable[[Message], str],
+        batch: int = 8,
+    ) -> None:
+        """Nothing is embedded yet.
+
+        Args:
+            table: Where the vectors are kept.
+            embedder: What makes them.
+            index: What searches them.
+            text: What is embedded of a message; "" if it gets no vector.
+            batch: Entries of one call of `advance`.
+        """
         self._table = table
         self._embedder = embedder
         self._index = index
+        self._text = text
         self._batch = batch
 
     def advance(self, key: SessionKey) -> bool:
@@ -48,7 +64,7 @@ class VectorProjection:
         """
         model = self._embedder.name
         entries = self._table.unembedded(key, model, limit=self._batch)
-        texts = {entry.seq: text for entry in entries if (text := embedded_text(entry))}
+        texts = {entry.seq: text for entry in entries if (text := self._text(entry.message).strip()[:MAX_CHARS])}
         skipped = [entry.seq for entry in entries if entry.seq not in texts]
         if texts:
             rows = self._embed(list(texts.values()))
@@ -81,12 +97,3 @@ class VectorProjection:
     def _probe(self) -> None:
         """Tell a model that is out of reach (raises) from a text that it cannot take."""
         unit_rows(self._embedder.embed(["hello"]), 1)
-
-
-def embedded_text(entry: Entry) -> str:
-    """What is embedded of an entry: who speaks and what; "" if nothing is said."""
-    said = entry.message.text.strip()
-    if not said:
-        return ""
-    speaker = entry.message.name or _SPEAKERS[entry.message.role]
-    return f"{speaker}: {said}"[:MAX_CHARS]

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import snowballstemmer
@@ -57,7 +58,7 @@ def content_words(text: str, code: str) -> frozenset[str]:
     language = next(item for item in languages() if item.code == code)
     if not language.spaced:
         kept = [char for char in text.lower() if char.isalnum() and char not in language.stop_words]
-        return frozenset(a + b for a, b in zip(kept, kept[1:], strict=False)) or frozenset(kept)
+        return frozenset(a + b for a, b in pairwise(kept)) or frozenset(kept)
     words = [word for word in normalised(text).split() if word not in language.stop_words]
     words = [word.removesuffix("'s") for word in words]
     return frozenset(_stemmer(language.stemmer).stemWords(words)) if language.stemmer else frozenset(words)
@@ -69,14 +70,13 @@ def _attributes(text: str, code: str) -> frozenset[str]:
     language = next(item for item in languages() if item.code == code)
     low = text.lower().replace("’", "'")
     names: set[str] = set()
-    for rules in language.rules.values():
-        for rule in rules:
-            if not rule.attribute:
-                continue
-            found = rule.pattern.search(text if rule.cased else low)
-            if found:
-                name = found.group(1) if rule.attribute == "=1" else rule.attribute
-                names.add((name or "").strip())
+    for rule in language.all_rules:
+        if not rule.attribute:
+            continue
+        found = rule.pattern.search(text if rule.cased else low)
+        if found:
+            name = found.group(1) if rule.attribute == "=1" else rule.attribute
+            names.add((name or "").strip())
     return frozenset(names & language.single) or frozenset(names)
 
 
@@ -113,7 +113,7 @@ def endings(
     """
     sentence = low[start:end]
     for language in spoken_in:
-        taken_back = list(_taken_back(sentence, start, language, active))
+        taken_back = list(_taken_back(sentence, language, active))
         if taken_back:
             yield from taken_back
             return
@@ -127,7 +127,7 @@ def endings(
                 return
 
 
-def _taken_back(sentence: str, start: int, language: Language, active: Sequence[Constraint]) -> Iterator[Ending]:
+def _taken_back(sentence: str, language: Language, active: Sequence[Constraint]) -> Iterator[Ending]:
     if sentence.rstrip().endswith(("?", "？")):
         return
     for patterns, how in ((language.revoke, "revoked"), (language.replace, "superseded")):

@@ -30,6 +30,8 @@ _MAIL = re.compile(
     r"prezad[oa]|beste|geachte) [^\n,]{1,40},[ \t]*\n"
     r"|^-{2,} ?(?:original|forwarded) message|^on [^\n]{6,80} wrote:[ \t]*$"
 )
+_MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
+"""Without one of these there is neither a role marker nor a mail."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
 _INTRODUCED = re.compile(
     r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
@@ -63,8 +65,8 @@ _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
 _QUOTES = re.compile(
     r"\"[^\"\n]{1,2000}\"|“[^“”\n]{1,2000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
-    r"|(?<![\w'])'(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
-    r"|(?<![\w‘])‘[^‘\n]{8,600}?’(?!\w)"
+    r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
+    r"|‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)"
     r"|`[^`\n]{1,400}`"
 )
 _JSON = re.compile(r"(?m)[{\[](?=\s{0,40}[\"'{\[])|^[ \t]*\{")
@@ -102,8 +104,8 @@ def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
     for start, end in sorted(spans):
         if end <= position:
             continue
-        start = max(start, position)
-        parts += (text[position:start], filler * (end - start))
+        first = max(start, position)
+        parts += (text[position:first], filler * (end - first))
         position = end
     parts.append(text[position:])
     return "".join(parts)
@@ -179,44 +181,63 @@ def spoken(text: str) -> Spoken:
         The message with code, quotes, mails, blobs and whatever follows a role marker
         masked; the length is unchanged.
     """
-    doubtful = False
-    if not text.isascii():
-        bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
-        doubtful = bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
-    elif not text.isprintable():
-        doubtful = bool(_INVISIBLE.search(text))
-    whole_quote = False
-    stripped = text.strip()
-    if len(stripped) > 2 and stripped[0] in '"“«' and stripped[-1] in '"”»' and "\n" not in stripped:
-        inner = stripped[1:-1]
-        if not any(mark in inner for mark in '"“”«»'):
-            whole_quote = True
-            start = text.index(stripped)
-            text = text[:start] + " " + inner + " " + text[start + len(stripped) :]
-    for marker in (_ROLE, _MAIL):
-        found = marker.search(text)
-        if found:
-            text = text[: found.start()] + BLOCK * (len(text) - found.start())
-    blocks: list[tuple[int, int]] = []
+    doubtful = _is_doubtful(text)
+    text, whole_quote = _unquoted(text)
+    if _MARKED.search(text):
+        for marker in (_ROLE, _MAIL):
+            found = marker.search(text)
+            if found:
+                text = text[: found.start()] + BLOCK * (len(text) - found.start())
+    text = _without_blocks(text)
+    if not whole_quote:
+        text = _without_quotes(text)
+    if len(text) > 40 and _BASE64.search(text):
+        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
+    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+
+
+def _is_doubtful(text: str) -> bool:
+    """Whether the message hides characters or mixes alphabets within words."""
+    if text.isascii():
+        return not text.isprintable() and bool(_INVISIBLE.search(text))
+    bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
+    return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
+
+
+def _unquoted(text: str) -> tuple[str, bool]:
+    """The message without the one pair of quotation marks it stands in, and whether it did."""
+    inner = text.strip()
+    if len(inner) < 3 or inner[0] not in '"“«' or inner[-1] not in '"”»' or "\n" in inner:
+        return text, False
+    if any(mark in inner[1:-1] for mark in '"“”«»'):
+        return text, False
+    start = text.index(inner)
+    return f"{text[:start]} {inner[1:-1]} {text[start + len(inner) :]}", True
+
+
+def _without_blocks(text: str) -> str:
+    """Code, quoted lines, introduced pastes, letters, tagged and bracketed blobs masked."""
     if "```" in text or "~~~" in text:
         text = _cover(text, _pairs(text, _FENCE, lone_to_end=True), BLOCK)
     if ":" in text or "：" in text:
         text = _cover(text, _introduced(text), BLOCK)
+    blocks: list[tuple[int, int]] = []
+    if ">" in text or "|" in text or "│" in text:
+        blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
         blocks += _pairs(text, _RULED, lone_to_end=True)
         blocks += [found.span() for found in _INDENTED.finditer(text)]
         blocks += _letter(text)
-    blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "<" in text:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
         blocks += _blobs(text)
-    text = _cover(text, blocks, BLOCK)
-    if not whole_quote:
-        text = _cover(text, [found.span() for found in _QUOTES.finditer(text)], INLINE)
-        lone = _OPEN_QUOTE.search(text)
-        if lone:
-            text = text[: lone.start()] + BLOCK * (len(text) - lone.start())
-    if len(text) > 40 and _BASE64.search(text):
-        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
-    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+    return _cover(text, blocks, BLOCK)
+
+
+def _without_quotes(text: str) -> str:
+    """Quotations inside sentences masked, and what follows a long one that never closes."""
+    quotes = [found.span() for found in _QUOTES.finditer(text)]
+    text = _cover(text, quotes, INLINE)
+    lone = _OPEN_QUOTE.search(text)
+    return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())

@@ -1,0 +1,194 @@
+"""Middleware for `create_agent`: the memory decides what the model sees; the agent's state is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware.types import ModelRequest, ModelResponse
+from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.config import get_config
+
+from langchain_langmem_plugin.alignment import unrecorded
+from langchain_langmem_plugin.convert import from_core_all, to_core
+from langchain_langmem_plugin.recording import OpenTurns, record
+from langchain_langmem_plugin.system import system_text, with_constraints
+from langmem_plugin.config import Budget
+from langmem_plugin.context.request import Context
+from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.memory import Memory
+from langmem_plugin.session import Session
+from langmem_plugin.turn import Turn
+
+
+class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Gives an agent this memory: constraints, summary, window and recall within a token budget.
+
+    Before each model call it records what the agent's state has and the memory has not,
+    and sends the memory's request in place of the state's messages. The state itself is
+    never changed, so checkpoints, interrupts and other middleware see it whole. The turn
+    is committed when the agent ends; if the model fails it stays pending, and the next
+    run with the same message goes on with it.
+
+    One instance serves every thread. What is recorded is what the state holds when the
+    model is called, so middleware that redacts does so before anything is kept.
+
+    Args:
+        memory: The memory, shared by all agents of the process.
+        owner: Whose conversation it is, or a callable that finds it from the runtime
+            (`lambda runtime: runtime.context.user_id`).
+        session_id: The session, or a callable from the runtime; the run's `thread_id` if
+            not given. A sub-agent needs one of its own.
+        budget: Limits in tokens; the memory's own if not given.
+
+    Raises:
+        InvalidSetting: When a model is called: there is neither session_id nor thread_id.
+        BudgetTooSmall: When a model is called: what may never be cut does not fit.
+
+    Example:
+        >>> from langmem_plugin import Memory
+        >>> memory = Memory.open("sqlite://")
+        >>> middleware = HybridMemoryMiddleware(memory, owner="ann")
+        >>> memory.close()
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        owner: str | Callable[[Any], str],
+        session_id: str | Callable[[Any], str] | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        super().__init__()
+        self.tools = []
+        self._memory = memory
+        self._owner = owner
+        self._session_id = session_id
+        self._budget = budget
+        self._turns = OpenTurns()
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Send the memory's request in place of the state's messages."""
+        return handler(self._remember(request))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Send the memory's request in place of the state's messages."""
+        return await handler(await asyncio.to_thread(self._remember, request))
+
+    def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Commit the turn with the answer that the agent ended on."""
+        session = self._session(runtime)
+        turn = record(session, unrecorded(session, state["messages"]), finish=True, resume=self._turns.newest)
+        if turn is not None:
+            # The agent ended without a plain answer: a structured one, or a tool that returns directly.
+            turn.commit()
+            self._turns.drop(turn)
+        return None
+
+    async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Commit the turn with the answer that the agent ended on."""
+        return await asyncio.to_thread(self.after_agent, state, runtime)
+
+    def _remember(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        session = self._session(request.runtime)
+        said, before, after = _sides(request)
+        turn = record(session, unrecorded(session, said), finish=False, resume=self._turns.newest)
+        if turn is not None:
+            self._turns.keep(turn)
+        first = request.system_message
+        given = system_text([first]) if first is not None else ""
+        context = self._context(session, turn, request, given, [*before, *after])
+        conversation = from_core_all(context.conversation)
+        if not conversation:
+            return request
+        return request.override(
+            messages=cast("list[AnyMessage]", [*before, *conversation, *after]),
+            system_message=with_constraints(first, given, context.system),
+        )
+
+    def _context(
+        self,
+        session: Session,
+        turn: Turn | None,
+        request: ModelRequest[Any],
+        system: str,
+        others: Sequence[BaseMessage],
+    ) -> Context:
+        budget = self._budget or self._memory.config.budget
+        taken = sum(self._memory.counter.count_message(to_core(message)) for message in others)
+        if taken:
+            budget = budget.model_copy(update={"max_tokens": max(1, budget.max_tokens - taken)})
+        tools = _schemas(request)
+        if turn is None:
+            return session.context(system=system, tools=tools, budget=budget)
+        return turn.context(system=system, tools=tools, budget=budget)
+
+    def _session(self, runtime: Any) -> Session:
+        owner = self._owner if isinstance(self._owner, str) else self._owner(runtime)
+        session_id = self._session_id
+        if session_id is None:
+            session_id = _thread_id(runtime)
+        elif not isinstance(session_id, str):
+            session_id = session_id(runtime)
+        return self._memory.session(session_id, owner=owner)
+
+
+def _thread_id(runtime: Any) -> str:
+    info = getattr(runtime, "execution_info", None)
+    thread_id = getattr(info, "thread_id", None)
+    if thread_id is None:
+        try:
+            thread_id = get_config().get("configurable", {}).get("thread_id")
+        except RuntimeError:
+            thread_id = None
+    if thread_id is None:
+        raise InvalidSetting(
+            "session_id", None, 'give session_id=..., or run the agent with {"configurable": {"thread_id": ...}}'
+        )
+    return str(thread_id)
+
+
+def _sides(request: ModelRequest[Any]) -> tuple[list[BaseMessage], list[BaseMessage], list[BaseMessage]]:
+    """The request's messages of the conversation, and what other middleware put before and after them.
+
+    What is in the request and not in the state was made for this call: it is sent on
+    and never recorded. System messages within the state are instructions of the same sort.
+    """
+    held = {message.id for message in request.state.get("messages", ())}
+    said: list[BaseMessage] = []
+    before: list[BaseMessage] = []
+    after: list[BaseMessage] = []
+    for message in request.messages:
+        if message.type != "system" and (message.id in held or not held):
+            said.append(message)
+            before += after
+            after = []
+        elif message.type == "system":
+            before.append(message)
+        else:
+            after.append(message)
+    return said, before, after
+
+
+def _schemas(request: ModelRequest[Any]) -> list[dict[str, Any]]:
+    """What the provider is told of tools and of the answer's form; both take room in the prompt."""
+    schemas = [tool if isinstance(tool, dict) else convert_to_openai_tool(tool) for tool in request.tools]
+    form: Any = request.response_format
+    specs = getattr(form, "schema_specs", None) or [getattr(form, "schema_spec", None)]
+    if form is not None and specs == [None]:
+        schema = getattr(form, "schema", form)
+        schemas.append(schema if isinstance(schema, dict) else convert_to_openai_tool(schema))
+        specs = []
+    for spec in specs:
+        if spec is not None:
+            function = {"name": spec.name, "description": spec.description, "parameters": spec.json_schema}
+            schemas.append({"type": "function", "function": function})
+    return schemas

@@ -1,0 +1,125 @@
+"""What the memory costs beside the model: milliseconds to add a turn and to build a request."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product
+from pathlib import Path
+
+from langmem_plugin.config import Budget, MemoryConfig
+from langmem_plugin.memory import Memory
+from langmem_plugin.messages import assistant
+
+_SYLLABLES = ("ba", "del", "ki", "mor", "nu", "pas", "ri", "sol", "ta", "ven", "wi", "zer", "lo", "gra", "fe")
+
+
+def _vocabulary(size: int = 8_000) -> list[str]:
+    """Made-up words of two to four syllables, each once."""
+    words: list[str] = []
+    for length in (2, 3, 4):
+        words += ["".join(parts) for parts in product(_SYLLABLES, repeat=length)][: size - len(words)]
+    return words
+
+
+_WORDS = _vocabulary()
+_WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
+"""Cumulative, by Zipf's law: as in real text, few words are frequent and most are rare."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """Figures at one length of history; milliseconds, medians and 95th percentiles."""
+
+    messages: int
+    add_ms: float
+    add_p95_ms: float
+    context_ms: float
+    context_p95_ms: float
+    both_ms: float
+    """Median of adding a turn and building the next request together."""
+
+
+def measure(
+    lengths: Sequence[int] = (100, 1_000, 10_000),
+    *,
+    budget: int = 4_000,
+    rounds: int = 50,
+    progress: Callable[[str], None] | None = None,
+) -> list[Overhead]:
+    """Fill a session on a SQLite file, then time turns of two messages and the requests between them.
+
+    No embedder and no summariser, so that only the memory's own work is timed; keyword
+    recall, constraints, window and extract are on.
+
+    Args:
+        lengths: Messages of history at which to measure, ascending.
+        budget: Tokens of a request.
+        rounds: Turns that are timed at each length.
+        progress: Called with a line now and then.
+    """
+    chance = random.Random(7)  # noqa: S311 - the same conversation each time
+    config = MemoryConfig(budget=Budget(max_tokens=budget, completion=0))
+    results = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Memory.open(f"sqlite:///{Path(folder) / 'm.db'}", config=config) as memory,
+    ):
+        session = memory.session("bench", owner="bench")
+        written = 0
+        for length in lengths:
+            while written < length:
+                session.add(_said(chance), assistant(_said(chance)))
+                written += 2
+                if progress and written % 2_000 == 0:
+                    progress(f"{written} messages")
+            memory.wait()
+            adds, contexts = [], []
+            for _ in range(rounds):
+                started = time.perf_counter()
+                context = session.context(_said(chance) + "?", system="You are a helpful assistant.")
+                between = time.perf_counter()
+                session.add(_said(chance), assistant(_said(chance)))
+                ended = time.perf_counter()
+                if context.report.tokens_used > budget:
+                    raise AssertionError(f"{context.report.tokens_used} tokens, the budget is {budget}")
+                contexts.append((between - started) * 1_000)
+                adds.append((ended - between) * 1_000)
+                written += 2
+            results.append(
+                Overhead(
+                    messages=length,
+                    add_ms=statistics.median(adds),
+                    add_p95_ms=_p95(adds),
+                    context_ms=statistics.median(contexts),
+                    context_p95_ms=_p95(contexts),
+                    both_ms=statistics.median(a + c for a, c in zip(adds, contexts, strict=True)),
+                )
+            )
+    return results
+
+
+def to_markdown(results: Sequence[Overhead]) -> str:
+    """The figures as a table."""
+    lines = [
+        "| messages of history | add a turn, ms (p95) | build a request, ms (p95) | both, ms |",
+        "|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {r.messages:,} | {r.add_ms:.1f} ({r.add_p95_ms:.1f}) | {r.context_ms:.1f} ({r.context_p95_ms:.1f}) "
+        f"| {r.both_ms:.1f} |"
+        for r in results
+    ]
+    return "\n".join(lines)
+
+
+def _said(chance: random.Random) -> str:
+    return " ".join(chance.choices(_WORDS, cum_weights=_WEIGHTS, k=chance.randint(8, 40)))
+
+
+def _p95(values: Sequence[float]) -> float:
+    return sorted(values)[int(len(values) * 0.95)]
