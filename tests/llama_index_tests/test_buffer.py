@@ -66,9 +66,9 @@ def test_get_stays_within_the_limit(open_buffer, limit):
 
 
 def buffer_messages(chats):
-    from llama_index.memory.langmem_plugin import to_message
+    from llama_index.memory.langmem_plugin import to_core
 
-    return [to_message(chat) for chat in chats]
+    return [to_core(chat) for chat in chats]
 
 
 def test_an_initial_count_shrinks_the_history(open_buffer):

@@ -63,7 +63,7 @@ _OWN_FIELDS: Final = frozenset({"tool_calls", "function_call", "tool_call_id", "
 """Keys of `additional_kwargs` that are part of the message rather than facts about it."""
 
 
-def to_message(chat: ChatMessage) -> Message:
+def to_core(chat: ChatMessage) -> Message:
     """The neutral form of a `ChatMessage`.
 
     Bytes become base64, and a value that JSON has no form for is kept as its text.
@@ -90,12 +90,12 @@ def to_message(chat: ChatMessage) -> Message:
         name=name if isinstance(name, str) else None,
         metadata={key: value for key, value in extra.items() if key not in _OWN_FIELDS},
     )
-    if _same(from_message(message), chat):
+    if _same(from_core(message), chat):
         return message
     return replace(message, payload=Payload(framework=FRAMEWORK, data=_dump(chat, extra)))
 
 
-def from_message(message: Message) -> ChatMessage:
+def from_core(message: Message) -> ChatMessage:
     """A new `ChatMessage`; exactly the stored one if it came from LlamaIndex."""
     if message.payload is not None and message.payload.framework == FRAMEWORK:
         try:
@@ -112,12 +112,12 @@ def from_message(message: Message) -> ChatMessage:
     return ChatMessage(role=MessageRole(message.role.value), blocks=blocks, additional_kwargs=extra)
 
 
-def tool_calls_of(chat: ChatMessage) -> bool:
-    """Whether an assistant's message asks for tools, in the new form or the old ones."""
-    if any(isinstance(block, ToolCallBlock) for block in chat.blocks):
-        return True
-    extra = chat.additional_kwargs
-    return bool(extra.get("tool_calls") or extra.get("function_call"))
+def with_payload(message: Message) -> Message:
+    """The message with LlamaIndex's own form beside it, so that its neutral fields may differ from that."""
+    if message.payload is not None:
+        return message
+    chat = from_core(message)
+    return replace(message, payload=Payload(framework=FRAMEWORK, data=_dump(chat, _plain(chat.additional_kwargs))))
 
 
 def _same(one: ChatMessage, other: ChatMessage) -> bool:
