@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -198,3 +200,83 @@ def test_time_limit_passes_failures_on():
 
     with pytest.raises(ModelFailed, match="SystemExit"):
         TimeLimited(Broken(), timeout_s=5).complete("s", "p", max_tokens=10)
+
+
+class Server(HTTPServer):
+    """An OpenAI-style endpoint on this machine that answers as it is told."""
+
+    answer: tuple[int, str] = (200, "")
+    asked: list[dict] = []  # noqa: RUF012 - set anew by each test
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        status, body = self.server.answer
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+
+def completion(text: str, finish: str = "stop") -> tuple[int, str]:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
+    out = {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice], "usage": usage}
+    return 200, json.dumps(out)
+
+
+@pytest.fixture
+def server():
+    with Server(("127.0.0.1", 0), Endpoint) as server:
+        server.asked = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(params=["langchain", "llama_index"])
+def client(request, server):
+    """The real clients of both frameworks, on that endpoint."""
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    if request.param == "langchain":
+        openai = pytest.importorskip("langchain_openai")
+        return openai.ChatOpenAI(model="tiny", base_url=url, api_key="x", max_retries=0)
+    like = pytest.importorskip("llama_index.llms.openai_like")
+    return like.OpenAILike(model="tiny", api_base=url, api_key="x", is_chat_model=True, max_retries=0)
+
+
+def test_real_clients(server, client):
+    """ChatOpenAI and OpenAILike answer through the wrapper, and are named by their model."""
+    server.answer = completion("short")
+    assert ask(client) == "short"
+    assert as_chat_model(client).name == "tiny"
+    sent = json.dumps(server.asked[0]["messages"])
+    assert "Be brief." in sent
+    assert "Summarise: hello" in sent
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (completion(""), "empty"),
+        (completion("The user wan", "length"), "cut off"),
+        ((429, '{"error": {"message": "you said 4711"}}'), "RateLimitError 429"),
+        ((500, "4711"), "Error 500"),
+        ((200, "4711 is not json"), "JSONDecodeError"),
+    ],
+    ids=["empty", "cut off", "429", "500", "garbage"],
+)
+def test_real_clients_that_fail(server, client, answer, why):
+    """What such a server does wrong arrives as ModelFailed, with its kind and without its text."""
+    server.answer = answer
+    with pytest.raises(ModelFailed, match=why) as caught:
+        ask(client)
+    assert "4711" not in str(caught.value)

@@ -8,9 +8,8 @@ works with and without the base class and never warns.
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, get_buffer_string
@@ -48,7 +47,8 @@ class HybridChatMessageHistory(_Base):
     answer comes. Messages with an id that is known add nothing.
 
     Under `RunnableWithMessageHistory` let the factory make a new object a call; that is
-    cheap, and keeps concurrent runs apart.
+    cheap. One object for all calls of a session works too while they come one after the
+    other; runs on it at the same time would cut each other's messages off.
 
     Args:
         session_id: The session.
@@ -90,19 +90,18 @@ class HybridChatMessageHistory(_Base):
         self._memory = memory
         self._budget = budget
         self._system = system
-        self._lock = threading.Lock()
-        self._loaded: dict[int, list[BaseMessage]] = {}
+        self._loaded: list[BaseMessage] | None = None
         if messages:
             self.add_messages(messages)
 
     @property
     def messages(self) -> list[BaseMessage]:  # type: ignore[override]
         """The memory's view: constraints if any, summary if any, window, and a turn that is open."""
-        return self._view(threading.get_ident())
+        return self._view()
 
     async def aget_messages(self) -> list[BaseMessage]:
         """The same as `messages`, read in a thread."""
-        return await asyncio.to_thread(self._view, threading.get_ident())
+        return await asyncio.to_thread(self._view)
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
         """Add one turn, or what continues the open one; ids that are known add nothing.
@@ -110,11 +109,11 @@ class HybridChatMessageHistory(_Base):
         Raises:
             InvalidMessage: A message cannot be kept; nothing of its turn is.
         """
-        self._add(messages, threading.get_ident())
+        self._add(messages)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
         """The same as `add_messages`, written in a thread."""
-        await asyncio.to_thread(self._add, messages, threading.get_ident())
+        await asyncio.to_thread(self._add, messages)
 
     def add_message(self, message: BaseMessage) -> None:
         """Add one message."""
@@ -134,8 +133,7 @@ class HybridChatMessageHistory(_Base):
         if open_turn is not None:
             open_turn.abort()
         self.session.clear()
-        with self._lock:
-            self._loaded.clear()
+        self._loaded = None
 
     async def aclear(self) -> None:
         """The same as `clear`, in a thread."""
@@ -154,29 +152,24 @@ class HybridChatMessageHistory(_Base):
     def __repr__(self) -> str:
         return f"HybridChatMessageHistory({self.session.id!r}, owner={self.session.owner!r})"
 
-    def _add(self, messages: Sequence[BaseMessage], thread: int) -> None:
+    def _add(self, messages: Sequence[BaseMessage]) -> None:
         said = to_core_all(messages)
-        shown = self._loaded.get(thread) if self._in_run() else None
+        shown = self._loaded if self._in_run() else None
         if shown:
             # A graph returns its whole state: what it was shown comes back between the new messages.
             said = without_echo(said, to_core_all(shown))
         known = self.session.known([message.id for message in said if message.id])
         record(self.session, [message for message in said if message.id not in known], finish=True)
 
-    def _view(self, thread: int) -> list[BaseMessage]:
+    def _view(self) -> list[BaseMessage]:
         if not self._in_run():
             return self._read()
-        with self._lock:
-            loaded = self._loaded.get(thread)
-        if loaded is not None:
-            return _Loaded(loaded, again=lambda: self._load(thread))
-        return self._load(thread)
+        loaded = self._loaded
+        return self._load() if loaded is None else _Loaded(loaded, again=self._load)
 
-    def _load(self, thread: int) -> list[BaseMessage]:
-        view = self._read()
-        with self._lock:
-            self._loaded[thread] = view
-        return view
+    def _load(self) -> list[BaseMessage]:
+        self._loaded = view = self._read()
+        return list(view)
 
     def _read(self) -> list[BaseMessage]:
         context = self.session.context(system=self._system, budget=self._budget)
@@ -206,10 +199,10 @@ class _Loaded(list[BaseMessage]):
     the next run on the same object gets a new view.
     """
 
-    def __init__(self, messages: Sequence[BaseMessage], *, again: Any) -> None:
+    def __init__(self, messages: Sequence[BaseMessage], *, again: Callable[[], list[BaseMessage]]) -> None:
         super().__init__(messages)
         self._again = again
 
     def copy(self) -> list[BaseMessage]:
         """A new reading."""
-        return list(self._again())
+        return self._again()

@@ -24,7 +24,7 @@ class HybridMemoryRetriever(BaseRetriever):
     Example:
         >>> from langmem_plugin import Memory
         >>> with Memory.open() as memory:
-        ...     version = memory.session("trip", owner="ann").add("My flight is LH 454.", "Noted.")
+        ...     version = memory.session("trip", owner="ann").add("My flight is LH 454.")
         ...     retriever = HybridMemoryRetriever(memory=memory, owner="ann", session_id="trip", k=1)
         ...     retriever.invoke("Which flight?")[0].page_content
         'My flight is LH 454.'

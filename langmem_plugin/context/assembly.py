@@ -25,7 +25,7 @@ _STRIDE_SHARE = 0.15
 """In a tool loop the window is pushed back by multiples of this part, so that it moves rarely."""
 _LEAST_SUMMARY = 24
 """A summary that would be cut to fewer tokens is left out."""
-_EXTRACT_READS = 6
+_EXTRACT_READS = 3
 """How many times its own size the extract reads of what waits to be summarised."""
 _PAIR_OVERHEAD = 64
 """Tokens of the synthetic pair besides the summary's text."""
@@ -89,6 +89,8 @@ class _Plan:
     packed: Packed
     documents: str
     turn_room: int
+    pair: bool = True
+    """Whether a pair before the window says what is not shown."""
 
     @property
     def attached(self) -> Attachment | None:
@@ -375,8 +377,8 @@ class _Assembly:
     def _written(self, plan: _Plan) -> tuple[list[Line], list[Line], open_turn.Fitted]:
         """The lines before the new part, and the new part."""
         hidden = sum(len(exchange) for exchange in self.exchanges[self.fold.start : plan.start])
-        block = self._summary_text(plan.summary, plan.extract)
-        if not block and hidden:
+        block = self._summary_text(plan.summary, plan.extract) if plan.pair else ""
+        if not block and hidden and plan.pair:
             block = rendering.hidden_block()
         pair = [Line(user(block)), Line(assistant(rendering.summary_answer(hidden)))] if block else []
         head = join([pair, *(self.shown[i] for i in range(plan.start, len(self.exchanges)))])
@@ -425,6 +427,8 @@ class _Assembly:
         elif plan.summary:
             self.cut.append(f"summary left out ({self._count(plan.summary)} tokens)")
             plan.summary = ""
+        elif plan.pair:
+            plan.pair = False
         elif plan.turn_room > 0:
             plan.turn_room = max(0, plan.turn_room - max(excess, 16))
         else:
@@ -482,7 +486,7 @@ class _Assembly:
         return Context(items=tuple(items), report=report, attachment=plan.attached)
 
     def _has_pair(self, plan: _Plan) -> bool:
-        return bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.fold.start
+        return plan.pair and (bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.fold.start)
 
     def _item(self, segment: Segment, line: Line) -> Item:
         return Item(

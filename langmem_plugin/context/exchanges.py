@@ -116,11 +116,11 @@ def join(parts: Iterable[Sequence[Line]]) -> list[Line]:
     out: list[Line] = []
     for part in parts:
         rest = list(part)
-        if out and rest:
+        if out and rest and rest[0].message.role is Role.USER:
             last = out[-1].message
             if last.role is Role.USER:
                 out[-1] = merge(out[-1], rest.pop(0))
-            elif rest[0].message.role is Role.USER and (last.role is Role.TOOL or last.tool_calls):
+            elif last.role is Role.TOOL or last.tool_calls:
                 out.append(Line(assistant(NO_ANSWER)))
         out.extend(rest)
     return out

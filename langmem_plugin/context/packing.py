@@ -135,7 +135,7 @@ class _Selection:
         self.count = count
         self.chosen: list[_Chosen] = []
         self.repeated: set[int] = set()
-        self.said: list[frozenset[str]] = []
+        self.said: dict[str, list[frozenset[str]]] = {}
 
     def take(self, hit: Hit) -> bool:
         """Choose the hit if it fits; True if it needs no further thought."""
@@ -156,7 +156,6 @@ class _Selection:
         if self._repeats(vocabulary):
             self.repeated.add(hit.entry.seq)
             return True
-        self.said.append(vocabulary)
         self.chosen.append(_Chosen(hit, text, tokens, cut))
         self.left -= tokens
         return True
@@ -168,15 +167,27 @@ class _Selection:
         return block, self.count(block)
 
     def _repeats(self, vocabulary: frozenset[str]) -> bool:
-        size = len(vocabulary)
-        for other in self.said:
-            if vocabulary == other:
-                return True
-            if size >= _FEW_WORDS and size * _SAME <= len(other) <= size / _SAME:
-                shared = len(vocabulary & other)
-                if shared >= _SAME * (size + len(other) - shared):
-                    return True
+        """Whether a chosen text says the same; remembers the words if none does.
+
+        Texts with nearly all words in common have the first or the last in common.
+        """
+        if not vocabulary:
+            return False
+        near = (self.said.setdefault(min(vocabulary), []), self.said.setdefault(max(vocabulary), []))
+        if any(_same(vocabulary, other) for others in near for other in others):
+            return True
+        for others in near:
+            others.append(vocabulary)
         return False
+
+
+def _same(a: frozenset[str], b: frozenset[str]) -> bool:
+    if a == b:
+        return True
+    if len(a) < _FEW_WORDS:
+        return False
+    shared = len(a & b)
+    return shared >= _SAME * (len(a) + len(b) - shared)
 
 
 def worth(hit: Hit) -> float:

@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 CANDIDATES: Final = 150
 NEGATIVES: Final = 3.0
 """Weight of all wrong candidates of a question together; the right ones weigh 1."""
-RIDGE: Final = 3.0
+RIDGE: Final = 10.0
 SEED: Final = 7
 
 
@@ -101,13 +101,13 @@ def fit_logistic(rows: Floats, labels: Floats, weights: Floats, *, ridge: float 
     design = np.concatenate([scaled, np.ones((len(rows), 1))], axis=1)
     penalty = np.diag([*[ridge] * rows.shape[1], 1e-6])
     found = np.zeros(design.shape[1])
-    for _ in range(40):
+    for _ in range(12):
         chance = 1.0 / (1.0 + np.exp(-np.clip(design @ found, -30, 30)))
         slope = design.T @ (weights * (chance - labels)) + penalty @ found
         curve = (design * (weights * chance * (1 - chance))[:, None]).T @ design + penalty
         step = np.linalg.solve(curve, slope)
         found -= step
-        if float(np.abs(step).max()) < 1e-8:
+        if float(np.abs(step).max()) < 1e-5:
             break
     raw = np.zeros(rows.shape[1])
     raw[used] = found[:-1][used] / spread[used]
@@ -139,7 +139,7 @@ SECOND: Final = tuple(range(len(DENSE) + len(NEAR)))
 def fit(samples: Sequence[Sample]) -> dict[str, tuple[Floats, float]]:
     """Both steps: "first" and "second" -> coefficients and bias."""
     draw = np.random.default_rng(SEED)
-    wide = [draw.permutation(len(s.evidence))[: 3 * CANDIDATES] for s in samples]
+    wide = [draw.permutation(len(s.evidence))[:CANDIDATES] for s in samples]
     first = fit_step(samples, FIRST, wide)
     passed = [_top(s.features[:, list(FIRST)] @ first[0], CANDIDATES) for s in samples]
     first = fit_step(samples, FIRST, [np.union1d(a, b[:CANDIDATES]) for a, b in zip(passed, wide, strict=True)])
@@ -222,22 +222,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     index = index_of(conversations, embedder.embed)
     both, keyword = collect(conversations, index, embedder), collect(conversations, index, None)
     embedder.save()
+    figures: dict[str, dict[str, float]] = {}
     for legs, samples in (("both", both), ("keyword", keyword)):
-        sys.stdout.write(f"{legs}, {len(samples)} questions, cross-validated: {cross_validate(samples)}\n")
+        figures[legs] = cross_validate(samples)
+        sys.stdout.write(f"{legs}, {len(samples)} questions, cross-validated: {figures[legs]}\n")
     if given.write:
         note = (
             f"Fitted on {len(both)} questions of {len(conversations)} conversations of {Path(given.data).name}\n"
             f"({', '.join(one.id for one in conversations)}), embedder {Path(given.embedder).name}.\n"
-            f"Cross-validated by conversation: {_figures(both)} with vectors, {_figures(keyword)} without."
+            f"Cross-validated by conversation: {_shown(figures['both'])} with vectors,\n"
+            f"{_shown(figures['keyword'])} without."
         )
         text = describe({"both": fit(both), "keyword": fit(keyword)}, note)
         Path(rank_weights.__file__).write_text(text, encoding="utf-8")
     return 0
 
 
-def _figures(samples: Sequence[Sample]) -> str:
-    found = cross_validate(samples)
-    return f"any@10 {found['any@10']}, frac@10 {found['frac@10']}"
+def _shown(figures: dict[str, float]) -> str:
+    return f"any@10 {figures['any@10']}, frac@10 {figures['frac@10']}"
 
 
 if __name__ == "__main__":

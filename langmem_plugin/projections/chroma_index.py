@@ -8,6 +8,7 @@ written in one place, `_only`. No text is ever given to Chroma, and no name of a
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.projections.chroma_scrub import scrub
 from langmem_plugin.projections.vector_table import Seqs, Vectors
 from langmem_plugin.records import SessionKey
 
@@ -25,8 +27,11 @@ _TIMEOUT_S = 10.0
 class ChromaIndex:
     """One collection of an open Chroma client. Every method may raise what Chroma raises."""
 
-    def __init__(self, client: Any, model: str, *, namespace: str = "") -> None:
+    def __init__(self, client: Any, model: str, *, namespace: str = "", folder: Path | None = None) -> None:
         self._client = client
+        self._folder = folder
+        self._settling = threading.Lock()
+        self._settled = folder is None
         self._name = collection_name(model, namespace=namespace)
         self._collection = self._open_collection()
         self._batch = max(1, min(1_000, client.get_max_batch_size()))
@@ -37,7 +42,7 @@ class ChromaIndex:
         chromadb, settings = _chroma()
         client = chromadb.PersistentClient(path=str(folder), settings=settings)
         try:
-            return cls(client, model)
+            return cls(client, model, folder=folder)
         except BaseException:
             client.close()
             raise
@@ -72,6 +77,16 @@ class ChromaIndex:
 
     def put(self, key: SessionKey, seqs: Seqs, vectors: Vectors) -> None:
         """Add or replace; the same call twice leaves the same collection."""
+        if not len(seqs):
+            return
+        if self._settled:
+            self._put(key, seqs, vectors)
+            return
+        with self._settling:
+            self._put(key, seqs, vectors)
+            self._settle(vectors[0])
+
+    def _put(self, key: SessionKey, seqs: Seqs, vectors: Vectors) -> None:
         tag = session_tag(key)
         for start in range(0, len(seqs), self._batch):
             part = [int(seq) for seq in seqs[start : start + self._batch]]
@@ -83,6 +98,9 @@ class ChromaIndex:
 
     def search(self, key: SessionKey, vector: Vectors, *, k: int, before: int | None = None) -> Seqs:
         """About the `k` nearest entries of the session, best first; HNSW may miss some."""
+        if not self._settled:
+            with self._settling:
+                self._settle(vector)
         found = self._collection.query(
             query_embeddings=[vector], n_results=k, where=_only(key, before), include=["metadatas"]
         )
@@ -99,8 +117,13 @@ class ChromaIndex:
         found = self._collection.get(ids=[f"{tag}:{int(seq)}" for seq in seqs], include=["embeddings"])
         held = np.asarray([int(id.rpartition(":")[2]) for id in found["ids"]], dtype=np.int64)
         rows = np.asarray(found["embeddings"], dtype=np.float32)
+        if not len(held):
+            return held, np.zeros((0, 0), np.float32)
+        if not self._settled:
+            with self._settling:
+                self._settle(rows[0])
         order = np.argsort(held)
-        return held[order], rows[order] if len(held) else np.zeros((0, 0), np.float32)
+        return held[order], rows[order]
 
     def remove(self, key: SessionKey, seqs: Sequence[int] | None = None) -> None:
         """Take entries of the session out, all of them by default.
@@ -121,6 +144,15 @@ class ChromaIndex:
     def close(self) -> None:
         """Let go of files and connections. Does nothing the second time."""
         _close(self._client)
+        if self._folder is not None:
+            scrub(self._folder)
+
+    def _settle(self, vector: Vectors) -> None:
+        """Have Chroma make its files, and clean them before anything is kept in them."""
+        if not self._settled and self._folder is not None:
+            self._collection.query(query_embeddings=[vector], n_results=1, include=[])
+            scrub(self._folder)
+        self._settled = True
 
     def _open_collection(self) -> Any:
         return self._client.get_or_create_collection(

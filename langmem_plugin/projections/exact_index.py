@@ -60,10 +60,11 @@ class ExactIndex:
         self._held: OrderedDict[SessionKey, _Held] = OrderedDict()
         self._epoch = 0
 
-    def holds(self, key: SessionKey) -> bool:
-        """Whether the session's vectors are in memory now."""
+    def count(self, key: SessionKey) -> int:
+        """How many vectors of the session are in memory now."""
         with self._lock:
-            return key in self._held
+            held = self._held.get(key)
+            return held.count if held else 0
 
     def search(self, key: SessionKey, vector: Vectors, *, k: int, before: int | None = None) -> tuple[Seqs, Vectors]:
         """The `k` nearest entries of the session, best first, ties by newest.

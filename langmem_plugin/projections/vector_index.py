@@ -30,6 +30,7 @@ EXACT_MAX = 20_000
 """Up to so many vectors of a session exact search is faster than Chroma's filtered query."""
 
 _SAMPLE = 16
+"""Vectors that are looked at where looking at all would take too long."""
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 300.0
 
@@ -38,9 +39,10 @@ class VectorIndex:
     """The vectors of every session of one embedding model, searchable.
 
     Small sessions are searched exactly, large ones by Chroma; where Chroma is not ready,
-    failed or found too little, exact search answers. Whatever answers, each hit is read
-    again from the stored vectors: what is not stored for that session is dropped, and
-    the cosines are those of the stored vectors.
+    failed or found too little, exact search answers. Each hit of Chroma's is read again
+    from the stored vectors: what is not stored for that session is dropped, and the
+    cosines are those of the stored vectors. Exact search reads its best hits again, and
+    starts afresh if another process changed them.
 
     Chroma is brought up by a thread of its own that starts with the first use: checked,
     completed from the stored vectors, or rebuilt into a new folder if it is damaged.
@@ -120,8 +122,8 @@ class VectorIndex:
         self._wake()
         if k > 0 and (chroma := self._chroma_for(key)) is not None:
             try:
-                # Twice as many: with the cosines of the stored vectors the order is exact again.
-                near = chroma.search(key, vector, k=2 * k, before=before)
+                # Some more: with the cosines of the stored vectors the order is exact again.
+                near = chroma.search(key, vector, k=k + _SAMPLE, before=before)
             except Exception as error:  # noqa: BLE001 - Chroma raises anything; exact search answers
                 self._fail(chroma, error)
             else:
@@ -259,14 +261,15 @@ class VectorIndex:
             chroma = self._chroma if self._state == "ready" else None
         if chroma is None:
             return None
-        return chroma if self._table.count_vectors(self._model, key=key) > self._exact_max else None
+        count = self._exact.count(key) or self._table.count_vectors(self._model, key=key)
+        return chroma if count > self._exact_max else None
 
     def _exactly(self, key: SessionKey, vector: Vectors, k: int, before: int | None) -> tuple[Seqs, Vectors]:
         seqs, cosines = self._exact.search(key, vector, k=k, before=before)
-        stored, rows = self._table.vectors_of(key, self._model, seqs.tolist())
-        order = np.argsort(seqs)
-        if np.array_equal(stored, seqs[order]) and (
-            not len(stored) or np.allclose(rows @ vector.reshape(-1), cosines[order], atol=1e-4)
+        best = np.sort(seqs[:_SAMPLE])
+        stored, rows = self._table.vectors_of(key, self._model, best.tolist())
+        if np.array_equal(stored, best) and (
+            not len(best) or np.allclose(np.sort(rows @ vector.reshape(-1))[::-1], cosines[:_SAMPLE], atol=1e-4)
         ):
             return seqs, cosines
         self._exact.forget(key)  # another process changed what we held

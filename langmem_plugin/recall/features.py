@@ -23,7 +23,7 @@ from langmem_plugin.records import Entry
 Ints = npt.NDArray[np.int64]
 
 DENSE: Final = (
-    "keyword", "keyword_square", "keyword_share", "keyword_prev", "keyword_next", "keyword_prev2", "keyword_next2",
+    "keyword", "keyword_square", "keyword_prev", "keyword_next", "keyword_prev2", "keyword_next2",
     "keyword_around", "coverage", "coverage_2", "meaning", "meaning_square", "meaning_prev", "meaning_next",
     "meaning_prev2", "meaning_next2", "meaning_around", "when",
 )  # fmt: skip
@@ -58,11 +58,10 @@ def dense(keywords: Keywords, nearness: Floats | None, when: Floats | None = Non
     size = len(keywords.scores)
     top = keywords.scores.max(initial=0.0)
     words = keywords.scores / top if top > 0 else keywords.scores
-    share = keywords.scores / keywords.best if keywords.best > 0 else keywords.scores
     covered, covered_2 = _coverage(keywords, size)
     near = nearness if nearness is not None else np.zeros(size)
     rows = np.stack([
-        words, words * words, share, _shift(words, 1), _shift(words, -1), _shift(words, 2), _shift(words, -2),
+        words, words * words, _shift(words, 1), _shift(words, -1), _shift(words, 2), _shift(words, -2),
         _around(words), covered, covered_2, near, near * np.abs(near), _shift(near, 1), _shift(near, -1),
         _shift(near, 2), _shift(near, -2), _around(near), when if when is not None else np.zeros(size),
     ])  # fmt: skip

@@ -29,7 +29,17 @@ _ASKS_MEMORY: Final = re.compile(
     r"\b(?:remember|remind me|recall|as i (?:said|told|mentioned)|last time we|earlier (?:i|we|you)|"
     r"(?:i|we|you) (?:\w+ )?(?:said|told|mentioned|discussed|talked about|decided|agreed)|"
     r"(?:did|have) (?:i|we|you) (?:\w+ )?(?:say|tell|mention|discuss|talk|decide|agree|suggest|recommend|told|said)|"
-    r"know about me|what(?:'s| is| was| are| were) my|where do i|when did i|who is my|what do i|do i have)\b",
+    r"know about me|what(?:'s| is| was| are| were) my|(?:where|when|what|which|who|how) (?:do|did|was|am|have) i|"
+    r"what was (?:the|my|our)|who(?:'s| is| was) my|do i have|name of my|"
+    r"weißt du noch|erinnerst du|habe ich (?:dir )?(?:gesagt|erzählt)|te souviens|ai-je dit|t'ai dit|"
+    r"te acuerdas|te dije|ti ricordi|ti ho detto|você lembra|te disse)\b",
+    re.IGNORECASE,
+)
+_OPENS_ELSEWHERE: Final = re.compile(
+    r"^\W*(?:wo|wer|wen|wem|was|wann|wie|warum|woher|wohin|welche[rsnm]?|où|qui|quand|comment|pourquoi|quel(?:le)?s?|"
+    r"que|qu|combien|dónde|quién|quiénes|cuándo|cómo|qué|cuál|cuánto|dove|chi|quando|come|perché|quale|quanto|onde|"
+    r"quem|como|qual|waar|wanneer|hoe|welke|где|кто|что|когда|как|почему|какой|какая|сколько)\b"
+    r"|[什哪谁誰何]|どこ|いつ|いくつ|なぜ|무엇|어디|언제|누구|왜|무슨",
     re.IGNORECASE,
 )
 _SMALL_TALK: Final = re.compile(
@@ -37,27 +47,15 @@ _SMALL_TALK: Final = re.compile(
     r"take care|how are you|how(?:'s| is) it going|what's up|see you|congrats|congratulations|lol|haha)\b",
     re.IGNORECASE,
 )
-FEATURES: Final = (
-    "question",
-    "opens",
-    "past",
-    "memory",
-    "small_talk",
-    "sentences",
-    "words",
-    "best",
-    "coverage",
-    "rare",
-)
+FEATURES: Final = ("question", "opens", "past", "memory", "small_talk", "sentences", "words", "best", "rare")
 
 
-def features(query: str, *, best: float, coverage: float, rare: float) -> dict[str, float]:
+def features(query: str, *, best: float, rare: float) -> dict[str, float]:
     """What the decision is made from.
 
     Args:
         query: The user's message.
         best: Highest score of recall, 0..1.
-        coverage: Highest share of the query's rarity that stands in one message or around it, 0..1.
         rare: Mean rarity of the terms that were found, 0..1.
     """
     text = query[:2_000]
@@ -65,14 +63,13 @@ def features(query: str, *, best: float, coverage: float, rare: float) -> dict[s
     words = text.split()
     return {
         "question": float(_QUESTION.search(text) is not None),
-        "opens": float(_OPENS.match(text) is not None),
+        "opens": float(_OPENS.match(text) is not None or _OPENS_ELSEWHERE.search(text[:200]) is not None),
         "past": float(_PAST.search(text) is not None),
         "memory": float(_ASKS_MEMORY.search(text) is not None),
         "small_talk": float(_SMALL_TALK.search(text) is not None),
         "sentences": min(4.0, sentences - 1.0),
         "words": min(4.0, max(0.0, (len(words) - 12) / 10)),
         "best": best,
-        "coverage": coverage,
         "rare": rare,
     }
 

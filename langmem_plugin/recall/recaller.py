@@ -20,7 +20,7 @@ from langmem_plugin.models import Embedder
 from langmem_plugin.recall import need as need_model
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
-from langmem_plugin.recall.features import DENSE, Dense, Ints, dense, near, speaker, standardise
+from langmem_plugin.recall.features import Dense, Ints, dense, near, speaker, standardise
 from langmem_plugin.recall.meaning import QueryVectors, shorten
 from langmem_plugin.recall.rank import first_scores, second_scores
 from langmem_plugin.recall.sources import KeywordStats, RecallStore, VectorSearch
@@ -98,7 +98,7 @@ class Recaller:
         if seen is None:
             return Recalled()
         scores = second_scores(seen.features, meaning=seen.dense.meaning)
-        need = self._need(query, seen, scores)
+        need = need_model.need(need_features(query, seen, scores))
         order = np.lexsort((-seen.seqs, -scores))
         floor = self._config.threshold * (1.0 - need)
         ranked = [int(place) for place in order if scores[place] >= floor and int(seen.seqs[place]) in seen.entries]
@@ -213,14 +213,6 @@ class Recaller:
         return low
 
     @staticmethod
-    def _need(query: str, seen: Looked, scores: Floats) -> float:
-        coverage = float(seen.features[:, DENSE.index("coverage_2")].max(initial=0.0))
-        found = [weight for _, weight in seen.keywords.rows.values()]
-        rare = sum(found) / len(found) / seen.keywords.absent_idf if found and seen.keywords.absent_idf else 0.0
-        best = float(scores.max(initial=0.0))
-        return need_model.need(need_model.features(query, best=best, coverage=coverage, rare=rare))
-
-    @staticmethod
     def _hit(seen: Looked, place: int, score: float) -> Hit:
         seq = int(seen.seqs[place])
         cosine = seen.cosines.get(seq)
@@ -235,10 +227,17 @@ class Recaller:
         return Hit(
             entry=seen.entries[seq],
             score=score,
-            keyword=float(min(1.0, seen.features[place, DENSE.index("keyword_share")])),
+            keyword=min(1.0, float(seen.keywords.scores[seq]) / seen.keywords.best) if seen.keywords.best > 0 else 0.0,
             vector=None if cosine is None else float(min(1.0, max(0.0, cosine))),
             why="; ".join(reasons),
         )
+
+
+def need_features(query: str, seen: Looked, scores: Floats) -> dict[str, float]:
+    """What the need of a query is judged by, for its candidates and their scores."""
+    found = [weight for _, weight in seen.keywords.rows.values()]
+    rare = sum(found) / len(found) / seen.keywords.absent_idf if found and seen.keywords.absent_idf else 0.0
+    return need_model.features(query, best=float(scores.max(initial=0.0)), rare=rare)
 
 
 def _best(rough: Floats, count: int) -> Ints:

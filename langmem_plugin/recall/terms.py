@@ -39,7 +39,7 @@ _CHUNK: Final = re.compile(rf"[{_DENSE}]+|{_LETTER}+(?:[.\-:/@]{_LETTER}+)*")
 _ASCII_CHUNK: Final = re.compile(r"\w+(?:[.\-:/@]\w+)*", re.ASCII)
 _JOINT: Final = re.compile(r"[.\-:/@]")
 _CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^A-Za-z0-9_]+")
-_HAS_CAMEL: Final = re.compile(r"[a-z][A-Z]|[A-Za-z]_|_[A-Za-z]")
+_HAS_CAMEL: Final = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]|[A-Za-z]_|_[A-Za-z]")
 _DENSE_FIRST: Final = re.compile(rf"[{_DENSE}]")
 _LOCAL: Final = threading.local()
 

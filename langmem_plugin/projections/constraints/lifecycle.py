@@ -70,14 +70,13 @@ def _attributes(text: str, code: str) -> frozenset[str]:
     language = next(item for item in languages() if item.code == code)
     low = text.lower().replace("’", "'")
     names: set[str] = set()
-    for rules in language.rules.values():
-        for rule in rules:
-            if not rule.attribute:
-                continue
-            found = rule.pattern.search(text if rule.cased else low)
-            if found:
-                name = found.group(1) if rule.attribute == "=1" else rule.attribute
-                names.add((name or "").strip())
+    for rule in language.all_rules:
+        if not rule.attribute:
+            continue
+        found = rule.pattern.search(text if rule.cased else low)
+        if found:
+            name = found.group(1) if rule.attribute == "=1" else rule.attribute
+            names.add((name or "").strip())
     return frozenset(names & language.single) or frozenset(names)
 
 

@@ -30,6 +30,8 @@ _MAIL = re.compile(
     r"prezad[oa]|beste|geachte) [^\n,]{1,40},[ \t]*\n"
     r"|^-{2,} ?(?:original|forwarded) message|^on [^\n]{6,80} wrote:[ \t]*$"
 )
+_MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
+"""Without one of these there is neither a role marker nor a mail."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
 _INTRODUCED = re.compile(
     r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
@@ -63,8 +65,8 @@ _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
 _QUOTES = re.compile(
     r"\"[^\"\n]{1,2000}\"|“[^“”\n]{1,2000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
-    r"|(?<![\w'])'(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
-    r"|(?<![\w‘])‘[^‘\n]{8,600}?’(?!\w)"
+    r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
+    r"|‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)"
     r"|`[^`\n]{1,400}`"
 )
 _JSON = re.compile(r"(?m)[{\[](?=\s{0,40}[\"'{\[])|^[ \t]*\{")
@@ -181,10 +183,11 @@ def spoken(text: str) -> Spoken:
     """
     doubtful = _is_doubtful(text)
     text, whole_quote = _unquoted(text)
-    for marker in (_ROLE, _MAIL):
-        found = marker.search(text)
-        if found:
-            text = text[: found.start()] + BLOCK * (len(text) - found.start())
+    if _MARKED.search(text):
+        for marker in (_ROLE, _MAIL):
+            found = marker.search(text)
+            if found:
+                text = text[: found.start()] + BLOCK * (len(text) - found.start())
     text = _without_blocks(text)
     if not whole_quote:
         text = _without_quotes(text)
@@ -218,7 +221,9 @@ def _without_blocks(text: str) -> str:
         text = _cover(text, _pairs(text, _FENCE, lone_to_end=True), BLOCK)
     if ":" in text or "：" in text:
         text = _cover(text, _introduced(text), BLOCK)
-    blocks = [found.span() for found in _QUOTED_LINE.finditer(text)]
+    blocks: list[tuple[int, int]] = []
+    if ">" in text or "|" in text or "│" in text:
+        blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
         blocks += _pairs(text, _RULED, lone_to_end=True)
         blocks += [found.span() for found in _INDENTED.finditer(text)]
@@ -232,6 +237,7 @@ def _without_blocks(text: str) -> str:
 
 def _without_quotes(text: str) -> str:
     """Quotations inside sentences masked, and what follows a long one that never closes."""
-    text = _cover(text, [found.span() for found in _QUOTES.finditer(text)], INLINE)
+    quotes = [found.span() for found in _QUOTES.finditer(text)]
+    text = _cover(text, quotes, INLINE)
     lone = _OPEN_QUOTE.search(text)
     return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())

@@ -8,7 +8,7 @@ reports), and returns spans of the user's own words (guarantee G2).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
@@ -21,7 +21,9 @@ from langmem_plugin.records import Constraint, ConstraintKind
 
 __all__ = ["Ended", "Findings", "Found", "find_constraints"]
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
+_JOINED = re.compile(r"[/|<>=+&]")
+_SPACED = str.maketrans(dict.fromkeys("—…/|<>=+&，、。", " "))
 _QUOTED = re.compile(f"{INLINE}+")
 _SHORT = 160
 """A sentence up to this length is kept whole; a longer one is cut at the clauses of its statement."""
@@ -105,26 +107,19 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         >>> [message[item.start : item.end] for item in find_constraints(message).found]
         ['Never suggest peanuts.']
     """
-    words = set(_WORD.findall(_lower(text)))
+    words = _words(_lower(text))
     spoken_in = [
-        language
+        _Possible(language, _candidates(language, words, text))
         for language in languages()
-        if _any_cue(language, words, text) or (active and not language.endings.isdisjoint(words))
+        if _any_cue(language, words, text) or (active and _may_end(language, words, text))
     ]
-    if not spoken_in:
+    if not (active or any(possible.rules for possible in spoken_in)):
         return _NOTHING
     said = spoken(text)
     low = _lower(said.text)
-    statements: list[_Statement] = []
-    tasks: list[tuple[int, int]] = []
     spans = list(sentences(said.text))
-    for start, end in spans:
-        cut = _statements(said, low, start, end, spoken_in)
-        statements += cut
-        if not cut and _is_task(low, start, end, spoken_in):
-            tasks.append((start, end))
-    keep = [item.found for item in statements if not (item.alone and (tasks or said.text.count("\n\n\n")))]
-    keep = _doubted(text, said, keep)
+    cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
+    keep = _doubted(text, said, _kept(low, spans, cut, spoken_in))
     known = {normalised(item.text) for item in active}
     found: list[Found] = []
     for item in keep:
@@ -134,7 +129,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
             found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else _NOTHING
-    return _with_endings(low, spans, found, active, spoken_in)
+    return _with_endings(low, spans, found, active, [possible.language for possible in spoken_in])
 
 
 def _with_endings(
@@ -188,10 +183,22 @@ def _with_endings(
 
 def _lower(text: str) -> str:
     """Small letters and straight apostrophes, character for character."""
+    if text.isascii():
+        return text.lower()
     low = text.translate(_APOSTROPHES).lower()
     if len(low) != len(text):
         low = "".join(small if len(small := char.lower()) == 1 else char for char in text.translate(_APOSTROPHES))
     return low
+
+
+def _words(low: str) -> set[str]:
+    """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
+    if not low.isascii() or _JOINED.search(low):
+        low = low.translate(_SPACED)
+    words = {word.strip(_MARKS) for word in low.split()}
+    if "'" in low:
+        words |= {word.rpartition("'")[2] for word in words if "'" in word}
+    return words
 
 
 def _any_cue(language: Language, words: set[str], text: str) -> bool:
@@ -200,15 +207,49 @@ def _any_cue(language: Language, words: set[str], text: str) -> bool:
     return not text.isascii() and any(cue in text for cue in language.cues)
 
 
-def _candidates(language: Language, low: str, start: int, end: int) -> list[Rule]:
-    """The rules of which a cue stands in the sentence, each once."""
+def _may_end(language: Language, words: set[str], text: str) -> bool:
+    """Whether a word stands in the text without which nothing is taken back."""
     if language.spaced:
-        cues = language.cues.intersection(_WORD.findall(low, start, end))
-    else:
-        sentence = low[start:end]
-        cues = frozenset(cue for cue in language.cues if cue in sentence)
-    rules = {rule.order_index: rule for cue in cues for rule in language.rules[cue]}
-    return [rules[index] for index in sorted(rules)]
+        return not language.endings.isdisjoint(words)
+    return not text.isascii()
+
+
+def _candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
+    """By cue that stands in the text, the rules that may fit somewhere in it."""
+    if not language.spaced:
+        return {cue: language.rules[cue] for cue in language.cues if cue in text}
+    possible: dict[str, tuple[Rule, ...]] = {}
+    for cue in language.cues & words:
+        rules = tuple(rule for rule in language.rules[cue] if not rule.also or not rule.also.isdisjoint(words))
+        if rules:
+            possible[cue] = rules
+    return possible
+
+
+@dataclass(frozen=True, slots=True)
+class _Possible:
+    """A language that the message may be in, with the rules whose cues stand in it."""
+
+    language: Language
+    rules: dict[str, tuple[Rule, ...]]
+
+    def within(self, sentence: str) -> list[Rule]:
+        """The rules that may fit a sentence, in the order of the file."""
+        cues = [cue for cue in self.rules if cue in sentence]
+        if not cues:
+            return []
+        if not self.language.spaced:
+            rules = {rule.order_index: rule for cue in cues for rule in self.rules[cue]}
+            return [rules[index] for index in sorted(rules)]
+        words = _words(sentence)
+        rules = {
+            rule.order_index: rule
+            for cue in cues
+            if cue in words
+            for rule in self.rules[cue]
+            if not rule.also or not rule.also.isdisjoint(words)
+        }
+        return [rules[index] for index in sorted(rules)]
 
 
 @dataclass(slots=True)
@@ -221,12 +262,35 @@ class _Sentence:
     end: int
     language: Language
     lead: int
-    requests: list[int]
-    """Where it begins to ask for something."""
-    resumes: list[int]
-    """Where a clause about the speaker begins."""
-    joints: list[tuple[int, int]]
-    """Where one statement ends and the next begins."""
+    _requests: list[int] | None = None
+    _resumes: list[int] | None = None
+    _joints: list[tuple[int, int]] | None = None
+
+    @property
+    def requests(self) -> list[int]:
+        """Where it begins to ask for something."""
+        if self._requests is None:
+            clause = self.low[self.start : self.end]
+            self._requests = [self.start + item.start() for item in self.language.request.finditer(clause)]
+            if not self._requests and clause[-1] in "?？":
+                # "I don't eat pork, what now?": whatever the words, the last clause asks.
+                comma = max(clause.rfind(","), clause.rfind(";"), clause.rfind("，"), clause.rfind("、"))
+                self._requests = [self.start + comma] if comma > 0 else []
+        return self._requests
+
+    @property
+    def resumes(self) -> list[int]:
+        """Where a clause about the speaker begins."""
+        if self._resumes is None:
+            self._resumes = [item.end() for item in self.language.resume.finditer(self.low, self.start, self.end)]
+        return self._resumes
+
+    @property
+    def joints(self) -> list[tuple[int, int]]:
+        """Where one statement ends and the next begins."""
+        if self._joints is None:
+            self._joints = [item.span() for item in self.language.joint.finditer(self.low, self.start, self.end)]
+        return self._joints
 
     def left(self, place: int) -> int:
         """Where the clause begins that holds `place`."""
@@ -255,38 +319,67 @@ def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) 
         end=end,
         language=language,
         lead=lead.end() if lead and lead.end() < end else start,
-        requests=[found.start() for found in language.request.finditer(low, start, end)],
-        resumes=[found.end() for found in language.resume.finditer(low, start, end)],
-        joints=[found.span() for found in language.joint.finditer(low, start, end)],
     )
 
 
-def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: list[Language]) -> list[_Statement]:
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> list[_Statement]:
     """The binding statements of one sentence, by the first language that has any."""
-    for language in spoken_in:
-        rules = _candidates(language, low, start, end)
+    for possible in spoken_in:
+        rules = possible.within(low[start:end])
         if not rules:
             continue
-        sentence = _sentence(said, low, start, end, language)
+        sentence = _sentence(said, low, start, end, possible.language)
         matches = [match for rule in rules if (match := _match(sentence, rule)) is not None]
         if matches:
             return list(_cut(sentence, matches))
     return []
 
 
+def _kept(
+    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[_Possible]
+) -> list[Found]:
+    """All statements; those that bind only when nothing is asked for, only then."""
+    statements = [item for group in cut for item in group]
+    if any(item.alone for item in statements):
+        asked = low.count("\n\n\n") or any(
+            not group and _is_task(low, start, end, spoken_in) for (start, end), group in zip(spans, cut, strict=True)
+        )
+        if asked:
+            statements = [item for item in statements if not item.alone]
+    return [item.found for item in statements]
+
+
+def _place(sentence: _Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
+    """Where the rule's words stand and what its first group holds; at the start of a clause if it says so."""
+    # Slices, not search(text, start, end): "^" would match at the start of the message alone.
+    lead = sentence.lead
+    clause = text[lead : sentence.end]
+    found = rule.pattern.search(clause)
+    if found is None:
+        return None
+    if rule.at_start and found.start() > 0:
+        places = {*sentence.resumes, *(after for _, after in sentence.joints)}
+        for lead in sorted(places):
+            found = rule.pattern.match(text[lead : sentence.end])
+            if found is not None:
+                break
+        else:
+            return None
+    attribute = rule.attribute
+    if attribute == "=1":
+        attribute = found.group(1) or ""
+    return lead + found.start(), lead + found.end(), attribute
+
+
 def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     """The first place where the rule fits and the user asserts what it says."""
     low, end, language = sentence.low, sentence.end, sentence.language
     text = sentence.said.text if rule.cased else low
-    found: re.Match[str] | None
-    if rule.at_start:
-        places = {sentence.lead, *sentence.resumes, *(after for _, after in sentence.joints)}
-        found = next((hit for at in sorted(places) if (hit := rule.pattern.match(text, at, end))), None)
-    else:
-        found = rule.pattern.search(text, sentence.start, end)
-    if found is None:
+    place = _place(sentence, rule, text)
+    if place is None:
         return None
-    left = sentence.left(found.start())
+    first, last, attribute = place
+    left = sentence.left(first)
     if rule.unless is not None and rule.unless.search(text[left:end]):
         return None
     if rule.needs is not None and not rule.needs.search(low[sentence.lead : end]):
@@ -294,14 +387,11 @@ def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     if rule.order:
         if language.one_off.search(low, sentence.start, end):
             return None
-    elif language.inverted.search(low[max(left, found.start() - 24) : found.start()]):
+    elif language.inverted.search(low[max(left, first - 24) : first]):
         return None
-    if not _asserted(sentence, found.start(), found.end(), left, order=rule.order):
+    if not _asserted(sentence, first, last, left, order=rule.order):
         return None
-    attribute = rule.attribute
-    if attribute == "=1":
-        attribute = found.group(1) or ""
-    return _Match(found.start(), found.end(), rule, attribute)
+    return _Match(first, last, rule, attribute)
 
 
 def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bool) -> bool:
@@ -313,9 +403,9 @@ def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bo
     if before and language.reported.search(before) and not language.authority.search(before):
         return False
     if low[sentence.end - 1] in "?？" and not order:
-        asked = [at for at in sentence.requests if at > start]
+        asked = [at for at in sentence.requests if at >= end]
         if not asked and not any(at < left for at in sentence.requests):
-            return bool(language.tag.search(low, start, sentence.end)) or not language.spaced
+            return bool(language.tag.search(low, start, sentence.end))
         if any(at == left for at in sentence.requests) and not any(at <= start for at in sentence.resumes):
             return False
     return True
@@ -362,7 +452,7 @@ def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
             start=start,
             end=end,
             confidence=best.rule.confidence,
-            proposed=bool(sentence.language.suspicious.search(words)) and best.attribute not in _ADDRESSES,
+            proposed=_is_suspicious(words, sentence.language) and best.attribute not in _ADDRESSES,
             expires_in=_expiry(words, sentence.language) if kind not in _LASTING else None,
         )
         cut.append(_Statement(found, best.rule.alone))
@@ -372,6 +462,11 @@ def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
 _LASTING = (ConstraintKind.FACT, ConstraintKind.GOAL)
 _ADDRESSES = ("email", "e-mail", "email address", "e-mail address", "handle", "username", "phone", "phone number")
 _ALWAYS = re.compile(r"^(?:please |you must )?always\b(?! avoid)")
+
+
+def _is_suspicious(words: str, language: Language) -> bool:
+    """Touches credentials, addresses, tools or other users; English terms count in every language."""
+    return bool(languages()[0].suspicious.search(words) or language.suspicious.search(words))
 
 
 def _order_kind(words: str) -> ConstraintKind:
@@ -414,13 +509,13 @@ def _expiry(words: str, language: Language) -> timedelta | None:
     return None
 
 
-def _is_task(low: str, start: int, end: int, spoken_in: list[Language]) -> bool:
+def _is_task(low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> bool:
     """Whether a sentence asks for something to be done now."""
     if low[end - 1] in "?？":
         return True
     if end - start < 24:
         return False
-    return not any(language.aside.match(low, start, end) for language in spoken_in)
+    return not any(possible.language.aside.match(low[start:end]) for possible in spoken_in)
 
 
 def _doubted(text: str, said: Spoken, found: list[Found]) -> list[Found]:

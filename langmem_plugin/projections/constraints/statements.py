@@ -50,9 +50,11 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    bullet = _BULLET.match(text, start, end)
-    if bullet:
-        start = bullet.end()
+    while start < end and text[start].isspace():
+        start += 1
+    if (start < end and not text[start].isalpha()) or text[start + 1 : start + 2] == ")":
+        bullet = _BULLET.match(text, start, end)
+        start = bullet.end() if bullet else start
     while end > start and text[end - 1].isspace():
         end -= 1
     if end - start >= 3:

@@ -18,7 +18,7 @@ NEVER = re.compile(r"(?!)")
 _PART = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rule:
     """One form in which a binding statement is made."""
 
@@ -35,13 +35,17 @@ class Rule:
     """Binding only where the message asks for nothing else."""
     cased: bool
     """Matched against the text as written, not in lower case."""
+    cues: frozenset[str]
+    """One of them must stand in the sentence."""
+    also: frozenset[str]
+    """And one of these; empty if nothing more."""
     needs: re.Pattern[str] | None
     unless: re.Pattern[str] | None
     order_index: int
     """Place in the file; ties go to the earlier rule."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Language:
     """One language file, compiled."""
 
@@ -51,6 +55,8 @@ class Language:
     stemmer: str
     rules: Mapping[str, tuple[Rule, ...]]
     """By cue: a rule is tried only where one of its cues stands in the sentence."""
+    all_rules: tuple[Rule, ...]
+    """In the order of the file."""
     cues: frozenset[str]
     unless: re.Pattern[str]
     """Before or within the match, these make the statement no assertion of the user's own."""
@@ -106,8 +112,9 @@ class _Compiler:
         return re.compile(self.fill(pattern), re.IGNORECASE if ignore_case else 0)
 
 
-def _rules(data: Mapping[str, Any], compiler: _Compiler) -> dict[str, tuple[Rule, ...]]:
-    by_cue: dict[str, list[Rule]] = {}
+def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    sets: Mapping[str, list[str]] = data.get("sets", {})
     needs: Mapping[str, str] = data.get("needs", {})
     for index, item in enumerate(data["rules"]):
         rule = Rule(
@@ -122,10 +129,19 @@ def _rules(data: Mapping[str, Any], compiler: _Compiler) -> dict[str, tuple[Rule
             needs=compiler.regex(needs[item["needs"]]) if item.get("needs") else None,
             unless=compiler.regex(item["unless"]) if item.get("unless") else None,
             order_index=index,
+            cues=frozenset(cue.lower().replace("’", "'") for cue in item["cues"]),
+            also=frozenset(sets[item["also"]]) if item.get("also") else frozenset(),
         )
-        for cue in item["cues"]:
-            by_cue.setdefault(cue.lower().replace("’", "'"), []).append(rule)
-    return {cue: tuple(rules) for cue, rules in by_cue.items()}
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _by_cue(rules: tuple[Rule, ...]) -> dict[str, tuple[Rule, ...]]:
+    by_cue: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for cue in rule.cues:
+            by_cue.setdefault(cue, []).append(rule)
+    return {cue: tuple(found) for cue, found in by_cue.items()}
 
 
 def _language(data: Mapping[str, Any]) -> Language:
@@ -137,8 +153,9 @@ def _language(data: Mapping[str, Any]) -> Language:
         code=data["language"],
         spaced=bool(data.get("spaced", True)),
         stemmer=data.get("stemmer", ""),
-        rules=rules,
-        cues=frozenset(rules),
+        rules=(by_cue := _by_cue(rules)),
+        all_rules=rules,
+        cues=frozenset(by_cue),
         unless=compiler.regex("|".join(f"(?:{part})" for part in assertions)),
         reported=compiler.regex(unless.get("reported")),
         authority=compiler.regex(data.get("authority")),
