@@ -240,13 +240,13 @@ def _preset(name: Preset) -> dict[str, _Settings]:
     match name:
         case "customer_support":
             return {
-                "budget": Budget(constraints=0.40, summary=0.10, recall=0.15, recall_max=0.50, documents=0.30),
+                "budget": Budget(constraints=0.85, summary=0.10, recall=0.15, recall_max=0.50, documents=0.30),
                 "summary": SummaryConfig(max_tokens=300),
                 "recall": RecallConfig(threshold=0.25),
             }
         case "coding_assistant":
             return {
-                "budget": Budget(max_tokens=32_000, completion=4_000, constraints=0.20, summary=0.15, recall=0.30),
+                "budget": Budget(max_tokens=32_000, completion=4_000, summary=0.15, recall=0.30),
                 "window": WindowConfig(high=0.80, low=0.45),
                 "summary": SummaryConfig(max_tokens=1_500, chunk_tokens=6_000),
                 "recall": RecallConfig(candidates=200),
@@ -256,7 +256,6 @@ def _preset(name: Preset) -> dict[str, _Settings]:
                 "budget": Budget(
                     max_tokens=16_000,
                     completion=1_500,
-                    constraints=0.15,
                     summary=0.05,
                     recall=0.0,
                     recall_max=0.0,
@@ -271,7 +270,6 @@ def _preset(name: Preset) -> dict[str, _Settings]:
                 "budget": Budget(
                     max_tokens=16_000,
                     completion=2_000,
-                    constraints=0.15,
                     summary=0.10,
                     recall=0.15,
                     recall_max=0.40,

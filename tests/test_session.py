@@ -471,5 +471,6 @@ def test_what_was_recalled_stays_with_its_message(tmp_path):
         later = memory.session("s", owner="ann").context("Thanks.", budget=budget)
         kept = [entry.attachment for entry in memory.session("s", owner="ann").history() if entry.attachment]
     assert len(kept) == 1
-    if kept[0].tokens <= budget.tokens("recall"):
-        assert later.messages[: len(sent.messages)] == sent.messages
+    assert kept[0].text in sent.messages[-1].text
+    assert kept[0].tokens <= budget.tokens("recall")
+    assert sent.messages[-1] in later.messages
