@@ -208,7 +208,7 @@ class MemoryConfig(_Settings):
     def preset(cls, name: Preset, **overrides: Any) -> MemoryConfig:
         """A configuration for one of the situations that users come with.
 
-        * `customer_support`: window and constraints. 8,000 tokens; constraints may take 40 %,
+        * `customer_support`: window and constraints. 8,000 tokens; constraints may take 85 %,
           because what a customer demands or forbids outranks what was chatted; a short summary;
           little recall (15 %, threshold 0.25), so that an old case is not mixed into the new one.
         * `coding_assistant`: structured memory and summary. 32,000 tokens, 4,000 for the answer;
