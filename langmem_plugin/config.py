@@ -175,7 +175,8 @@ class RecallConfig(_Settings):
     candidates: Annotated[int, Field(ge=1)] = 100
     """How many turns are ranked for packing."""
     threshold: Share = 0.15
-    """Hits with a lower score (0..1) are not sent."""
+    """Hits with a lower score (0..1) are not sent, unless the question is about the past: the more it is, the less
+    this holds back."""
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """Embedding the query may take this long; past it, recall is lexical."""
     language: Annotated[str, Field(min_length=1)] = "auto"
