@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 from uuid import uuid4
@@ -102,6 +103,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         if "token_limit" not in data:
             settings = memory.config if memory is not None else config
             data["token_limit"] = settings.budget.prompt if settings is not None else DEFAULT_TOKEN_LIMIT
+        own = memory is None and is_in_memory(url)
         if memory is None:
             memory = open_memory(
                 url,
@@ -121,6 +123,8 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         self._memory = memory
         self._model_name = model_name
         self._talk = conversation(memory, self.session_id, owner=self.owner)
+        if own:  # nobody else can open it: it ends with its last buffer, and its threads with it
+            weakref.finalize(self._talk, memory.close, 0).atexit = False
         self.chat_store = SessionChatStore(self.chat_store_key, self._talk)
 
     @classmethod

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Final
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from langmem_plugin.errors import TurnClosed
 from langmem_plugin.memory import Memory
@@ -21,7 +21,7 @@ from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
 from llama_index.memory.langmem_plugin.convert import with_payload
 
-_answering: ContextVar[tuple[Conversation, str] | None] = ContextVar("langmem_plugin_answering", default=None)
+_answering: ContextVar[tuple[ref[Conversation], str] | None] = ContextVar("langmem_plugin_answering", default=None)
 """The turn whose answer this context produces; a stream's writer runs in a copy of it."""
 
 
@@ -165,11 +165,11 @@ class Conversation:
 
     def _answers_an_earlier_turn(self, turn: Turn) -> bool:
         mark = _answering.get()
-        return mark is not None and mark[0] is self and mark[1] != turn.id
+        return mark is not None and mark[0]() is self and mark[1] != turn.id
 
     def mark_context(self, turn_id: str | None) -> None:
         """Note in the caller's context which turn the answers that come from it belong to."""
-        _answering.set((self, turn_id) if turn_id is not None else None)
+        _answering.set((ref(self), turn_id) if turn_id is not None else None)
 
 
 _conversations: WeakValueDictionary[tuple[int, str, str], Conversation] = WeakValueDictionary()
