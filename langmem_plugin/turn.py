@@ -152,7 +152,7 @@ class Turn:
                 self.id,
                 self._staged,
                 attachment=self._attachment if sticky else None,
-                history_tokens=self._history_tokens,
+                history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"
             return version
