@@ -626,3 +626,22 @@ def test_rewriting_a_session_is_seen_by_other_buffers(buffer, said):
     assert said(buffer.get_all()) == [("user", "b")]
     buffer.put(assistant("c"))
     assert said(other.get_all()) == [("user", "b"), ("assistant", "c")]
+
+
+def test_a_system_prompt_in_the_history_stays_one(open_buffer, said):
+    """A leading system message of the history is sent as system text, once, however long the conversation gets."""
+    history = [ChatMessage(role="system", content="Talk like a pirate."), user("hello"), assistant("ahoy")]
+    buffer = open_buffer(token_limit=600, chat_history=history)
+    assert said(buffer.get()) == [("system", "Talk like a pirate.\n"), ("user", "hello"), ("assistant", "ahoy")]
+    assert said(buffer.get_all()) == said(history)
+    for number in range(25):
+        buffer.put(user(f"Tell me of ship {number} and its crew of {number} men."))
+        buffer.put(assistant(f"Ship {number} met {number} whales and a storm."))
+    assert buffer.get()[0].content.startswith("Talk like a pirate.")
+    assert buffer.get()[0].role == "system"
+
+
+def test_a_system_prompt_of_an_open_turn(buffer, said):
+    """The same before the first answer."""
+    buffer.put_messages([ChatMessage(role="system", content="Talk like a pirate."), user("hello")])
+    assert said(buffer.get()) == [("system", "Talk like a pirate.\n"), ("user", "hello")]

@@ -403,15 +403,17 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     def _get(self, input: Any, initial_token_count: int, who: Caller) -> list[ChatMessage]:
         talk, query = self._talk, _text_of(input)
+        opening = talk.opening()
+        system = "\n\n".join(text for text in (self.system, *opening) if text)
         budget = self._budget(initial_token_count, who)
         turn = None if who.appends_input else talk.pending()
         context: Context
         if turn is not None and (query is None or _asks(turn.messages, query)):
-            context = turn.context(system=self.system, budget=budget)
+            context = turn.context(system=system, budget=budget)
         else:
-            context = talk.session.context(query, system=self.system, budget=budget, recall_as="pair")
+            context = talk.session.context(query, system=system, budget=budget, recall_as="pair")
         self._report = context.report
-        return arrange(context, insert=self.insert, who=who)
+        return arrange(context, insert=self.insert, who=who, opening=opening)
 
     def _budget(self, initial_token_count: int, who: Caller) -> Budget:
         counter = self._memory.counter

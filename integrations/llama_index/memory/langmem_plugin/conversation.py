@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final
 from uuid import uuid4
 from weakref import WeakValueDictionary, ref
@@ -20,6 +21,9 @@ from langmem_plugin.messages import Message, Role, ToolCall
 from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
 from llama_index.memory.langmem_plugin.convert import with_payload
+
+_OPENING: Final = 4
+"""How many messages at the beginning of a session may be system messages that are kept as such."""
 
 _answering: ContextVar[tuple[ref[Conversation], str] | None] = ContextVar("langmem_plugin_answering", default=None)
 """The turn whose answer this context produces; a stream's writer runs in a copy of it."""
@@ -56,6 +60,13 @@ class Conversation:
             turn = self.pending()
             said = [entry.message for entry in self.session.history()]
             return said + list(turn.messages if turn is not None else ())
+
+    def opening(self) -> list[str]:
+        """The system messages that stand before anything else: the developer's, put into the history."""
+        said = [entry.message for entry in self.session.history(limit=_OPENING)]
+        if len(said) < _OPENING and (turn := self.pending()) is not None:
+            said.extend(turn.messages)
+        return [message.text for message in takewhile(lambda message: message.role is Role.SYSTEM, said)]
 
     def put(self, message: Message, *, from_stream: bool = False) -> str | None:
         """Add one message; durable when it returns.
