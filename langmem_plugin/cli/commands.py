@@ -23,9 +23,7 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.model and not arguments.base_url and not key:
         raise InvalidSetting("--base-url", None, "name the model's server, or set OPENAI_API_KEY")
     if arguments.base_url or key:
-        model = RealModel(
-            name=arguments.model or _OPENAI_DEFAULT, base_url=arguments.base_url, api_key=key or "none"
-        )
+        model = RealModel(name=arguments.model or _OPENAI_DEFAULT, base_url=arguments.base_url, api_key=key or "none")
     run(budget=arguments.budget or BUDGET, folder=arguments.folder, model=model)
     return 0
 

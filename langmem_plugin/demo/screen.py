@@ -91,10 +91,15 @@ class Screen:
         self._out.print()
         self._line(f"The replay took {seconds:.0f} s.")
         if not kept:
-            self._line("The memory stood in a temporary folder, which is gone; keep it with: langmem-plugin demo --folder DIR")
+            self._line(
+                "The memory stood in a temporary folder, which is gone; keep it with: langmem-plugin demo --folder DIR"
+            )
             return
         self._line(f"The memory stands in {folder}:")
-        self._facts(("memory.db", "the log, in SQLite: everything that was said"), ("memory.db.vectors", "the Chroma index, which can be rebuilt"))
+        self._facts(
+            ("memory.db", "the log, in SQLite: everything that was said"),
+            ("memory.db.vectors", "the Chroma index, which can be rebuilt"),
+        )
         self._line("Look into it:")
         code = (
             "from langmem_plugin import Memory\n"
@@ -111,7 +116,9 @@ class Screen:
         who = "stand-in" if step.answer.startswith(standin.SAYS) else "model"
         rows = [("user", step.exchange.user), (who, step.answer)]
         for need, ours, window in zip(step.exchange.needs, step.ours.needs, step.window.needs, strict=True):
-            rows.append(("needed", f"“{need}” {_stands(ours)} in this request; {_stands(window)} in the sliding window"))
+            rows.append(
+                ("needed", f"“{need}” {_stands(ours)} in this request; {_stands(window)} in the sliding window")
+            )
         self._facts(*rows)
 
     def _tokens(self, steps: Sequence[Step], marks: Sequence[int]) -> Table:

@@ -245,7 +245,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     @property
     def session(self) -> Session:
-        """The session behind this buffer: history, recall, constraints."""
+        """The session behind this buffer: history, recall, constraints; keep the buffer if it lives in memory."""
         return self._talk.session
 
     @property
