@@ -17,6 +17,8 @@ try:
 except ImportError as error:
     raise MissingExtra("the command line", "rich", "cli") from error
 
+__all__ = ["WIDTH", "Console", "Table", "Text", "budget_bars", "console", "constraints_table", "hits_table", "notes"]
+
 WIDTH = 100
 _BAR = 44
 _NAMES = {"new": "new message"}
@@ -57,8 +59,12 @@ def budget_bars(report: ContextReport, *, used: int | None = None) -> Table:
             left -= tokens
             share = tokens / report.budget
             table.add_row(_NAMES.get(name, name), f"{tokens:,}", f"{share:.0%}", Text(_bar(share), style=colour))
-    table.add_row(Text("free", style="dim"), f"{left:,}", f"{left / report.budget:.0%}", Text("·" * _cells(left / report.budget)))
-    table.add_row(Text("request", style="bold"), f"{used:,}", f"{used / report.budget:.0%}", f"of {report.budget:,} tokens")
+    table.add_row(
+        Text("free", style="dim"), f"{left:,}", f"{left / report.budget:.0%}", Text("·" * _cells(left / report.budget))
+    )
+    table.add_row(
+        Text("request", style="bold"), f"{used:,}", f"{used / report.budget:.0%}", f"of {report.budget:,} tokens"
+    )
     return table
 
 
@@ -70,7 +76,9 @@ def constraints_table(constraints: Sequence[Constraint], said: Mapping[int, int]
         said: From a log entry's number to that of its turn, to say when it was stated.
     """
     by_id = {constraint.id: place for place, constraint in enumerate(constraints, start=1)}
-    table = _plain(("", "right"), ("state", "left"), ("kind", "left"), ("in the user's words", "left"), ("stated", "left"))
+    table = _plain(
+        ("", "right"), ("state", "left"), ("kind", "left"), ("in the user's words", "left"), ("stated", "left")
+    )
     for place, constraint in enumerate(constraints, start=1):
         active = constraint.state is ConstraintState.ACTIVE
         state = constraint.state.value
@@ -115,7 +123,9 @@ def _plain(*columns: tuple[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, justify in columns:
         wide = name in ("recalled", "in the user's words")
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=not wide, ratio=1 if wide else None)
+        table.add_column(
+            name, justify="right" if justify == "right" else "left", no_wrap=not wide, ratio=1 if wide else None
+        )
     return table
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 
 _OPENAI_DEFAULT = "gpt-4o-mini"
 
@@ -23,9 +23,7 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.model and not arguments.base_url and not key:
         raise InvalidSetting("--base-url", None, "name the model's server, or set OPENAI_API_KEY")
     if arguments.base_url or key:
-        model = RealModel(
-            name=arguments.model or _OPENAI_DEFAULT, base_url=arguments.base_url, api_key=key or "none"
-        )
+        model = RealModel(name=arguments.model or _OPENAI_DEFAULT, base_url=arguments.base_url, api_key=key or "none")
     run(budget=arguments.budget or BUDGET, folder=arguments.folder, model=model)
     return 0
 
@@ -37,7 +35,10 @@ def chat(arguments: argparse.Namespace) -> int:
     database = arguments.database
     if database is None:
         folder = Path.home() / ".langmem-plugin"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(str(folder), "the folder cannot be made", "give --database") from error
         database = f"sqlite:///{folder / 'chat.db'}"
     return run(
         Settings(
@@ -52,6 +53,8 @@ def chat(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             retries=arguments.retries,
             summarize=arguments.summarize,
+            tokenizer=arguments.tokenizer,
+            embedder=arguments.embedder,
         )
     )
 

@@ -27,7 +27,9 @@ class Evaluation:
 
 
 def _overhead_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--messages", type=_numbers, default=(100, 1_000, 10_000), metavar="N,N", help="(100,1000,10000)")
+    parser.add_argument(
+        "--messages", type=_numbers, default=(100, 1_000, 10_000), metavar="N,N", help="(100,1000,10000)"
+    )
     parser.add_argument("--budget", type=int, default=4_000, metavar="N", help="tokens of a request (4000)")
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
 

@@ -40,7 +40,9 @@ class Player:
         done = _results_since_the_question(request)
         if done < len(exchange.calls):
             call = exchange.calls[done]
-            return assistant("", ToolCall(id=f"call_{exchange.number}_{done}", name=call.name, arguments=call.arguments))
+            return assistant(
+                "", ToolCall(id=f"call_{exchange.number}_{done}", name=call.name, arguments=call.arguments)
+            )
         return assistant(exchange.answer)
 
 
@@ -51,8 +53,6 @@ def text_of(request: Sequence[Message]) -> str:
         parts.append(message.text)
         parts += [call.arguments for call in message.tool_calls]
     return "\n".join(parts)
-
-
 
 
 def _results_since_the_question(request: Sequence[Message]) -> int:
