@@ -130,7 +130,7 @@ class Memory:
         try:
             index = None
             if embed is not None and config.recall.enabled:
-                index = VectorIndex(store, embed.name, vectors or _beside(store))
+                index = VectorIndex(store, embed.name, vectors or _beside(store), namespace=store.database.instance)
             return cls(
                 store,
                 config=config,

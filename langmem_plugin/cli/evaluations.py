@@ -71,6 +71,13 @@ def _recall(arguments: argparse.Namespace) -> Outcome:
     return recall.to_markdown(report), report.to_json()
 
 
+def _frameworks(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import frameworks, loaders
+
+    outcomes = frameworks.check(list(loaders.locomo(arguments.data)), budgets=arguments.budget)
+    return frameworks.to_markdown(outcomes), [asdict(outcome) for outcome in outcomes]
+
+
 EVALUATIONS = (
     Evaluation(
         name="overhead",
@@ -89,6 +96,12 @@ EVALUATIONS = (
         help="how many of the users' standing statements the rules find, and how many they make up",
         add_arguments=_constraints_arguments,
         run=_constraints,
+    ),
+    Evaluation(
+        name="frameworks",
+        help="whether every request that reaches a model through both adapters is within budget, valid and complete",
+        add_arguments=_recall_arguments,
+        run=_frameworks,
     ),
 )
 

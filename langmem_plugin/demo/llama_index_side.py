@@ -32,7 +32,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the demonstration", "llama-index-core", "demo") from error
 
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, from_message, to_message
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, from_core, to_core
 
 _PYTHON = {"string": str, "integer": int, "boolean": bool, "number": float, "array": list}
 _SCRATCHPAD = 250
@@ -57,11 +57,11 @@ class PlayerLLM(FunctionCallingLLM):  # type: ignore[misc, unused-ignore]
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The answer to a request."""
-        request = [to_message(message) for message in messages]
+        request = [to_core(message) for message in messages]
         if self._real is not None and self._player.at_question:
             self._player.note(request)
             return self._real.chat(messages)
-        return ChatResponse(message=from_message(self._player.speak(request)))
+        return ChatResponse(message=from_core(self._player.speak(request)))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """See `chat`."""

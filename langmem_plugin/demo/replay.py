@@ -64,10 +64,12 @@ class Step:
     side: str
     when: datetime
     answer: str
+    requests: tuple[tuple[Message, ...], ...]
+    """As they reached the model."""
     tokens: tuple[int, ...]
-    """Of each request that reached the model, tools included."""
+    """Of each of them, tools included."""
     everything: int
-    """Tokens of the first of them if the whole conversation were sent."""
+    """Tokens of the first if the whole conversation were sent."""
     report: ContextReport | None
     """Of the first request; only for a question."""
     constraints: tuple[Constraint, ...]
@@ -134,6 +136,7 @@ class Replay:
             side=side.name,
             when=self.clock.now,
             answer=answer,
+            requests=sent,
             tokens=tuple(counter.count_request(request, tools) for request in sent),
             everything=counter.count_request(everything(head, history, new), tools),
             report=report,
