@@ -21,11 +21,12 @@ ENTRY_COLUMNS = (
     schema.messages.c.turn_id,
     schema.messages.c.body,
     schema.messages.c.tokens,
+    schema.messages.c.counter,
     schema.messages.c.created_at,
     schema.turns.c.attachment,
-    schema.turns.c.first_seq,
+    schema.turns.c.attached_seq,
 )
-"""What an entry is made of: a message, and its turn's attachment if it is the turn's first."""
+"""What an entry is made of: a message, and its turn's attachment."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,14 +58,15 @@ def load_attachment(text: str | None) -> Attachment | None:
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """A row of `ENTRY_COLUMNS`."""
-    seq, turn_id, body, tokens, created_at, attachment, first_seq = row
+    seq, turn_id, body, tokens, counter, created_at, attachment, attached_seq = row
     return Entry(
         seq=seq,
         turn=turn_id,
         message=Message.from_json(load_json(body)),
         tokens=tokens,
+        counter=counter,
         created_at=from_micros(created_at),
-        attachment=load_attachment(attachment) if attachment is not None and first_seq == seq else None,
+        attachment=load_attachment(attachment) if attachment is not None and attached_seq == seq else None,
     )
 
 
@@ -73,6 +75,7 @@ def staged_of(row: Row) -> Staged:
     return Staged(
         message=Message.from_json(load_json(row["body"])),
         tokens=row["tokens"],
+        counter=row["counter"],
         created_at=from_micros(row["created_at"]),
     )
 

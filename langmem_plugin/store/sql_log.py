@@ -121,6 +121,7 @@ class SqlLog:
                 "ended_at": to_micros(now),
                 "version": version,
                 "first_seq": first,
+                "attached_seq": first + write.attached_to,
                 "attachment": dump_attachment(write.attachment),
             }
             if state is None:
@@ -280,6 +281,7 @@ def _staged_rows(session_id: int, turn_id: str, staged: Sequence[Staged], positi
             "message_id": one.message.id,
             "body": dump_json(one.message.to_json()),
             "tokens": one.tokens,
+            "counter": one.counter,
             "created_at": to_micros(one.created_at),
         }
         for offset, one in enumerate(staged)
@@ -299,6 +301,7 @@ def _message_rows(
             "message_id": one.message.id,
             "body": dump_json(one.message.to_json()),
             "tokens": one.tokens,
+            "counter": one.counter,
             "created_at": to_micros(one.created_at),
         }
         for offset, one in enumerate(staged)
