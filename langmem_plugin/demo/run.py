@@ -26,6 +26,8 @@ from langmem_plugin.memory import Memory
 SYSTEM = "You are a travel assistant. Answer briefly, from what you know of this conversation."
 SESSION, OWNER = "portugal", "nadia"
 BUDGET = 2_000
+_LEAST = 700
+"""Tokens beside the tools below which constraints and a turn's tool results do not fit."""
 _ROUND = 25
 """The table has a row each so many turns, and one for the last."""
 
@@ -87,6 +89,9 @@ def run(
             "owner": OWNER,
             "budget": limits,
         }
+        least = memory.counter.count_tools(desk.schemas) + _LEAST
+        if budget < least:
+            raise InvalidSetting("--budget", budget, f"tools and constraints need their room: give at least {least}")
         sides = (LangChainSide(memory, real=chat, **stage), LlamaIndexSide(memory, real=llm, **stage))
         screen = Screen(out or console(), budget=limits.prompt)
         screen.opening(
@@ -118,11 +123,14 @@ def run(
 def _show(replay: Replay, screen: Screen) -> list[Step]:
     steps: list[Step] = []
     last = max((e.number for day in replay.days for e in day.exchanges if e.is_question), default=0)
-    for step in replay.run(screen.day_begins, screen.day_ends):
-        steps.append(step)
-        if step.exchange.is_question:
-            whole = step.exchange.number in (50, 100, last)
-            screen.mark(step, said=_turns(replay)) if whole else screen.question(step)
+    try:
+        for step in replay.run(screen.day_begins, screen.day_ends):
+            steps.append(step)
+            if step.exchange.is_question:
+                whole = step.exchange.number in (50, 100, last)
+                screen.mark(step, said=_turns(replay)) if whole else screen.question(step)
+    finally:
+        screen.end_line()
     return steps
 
 

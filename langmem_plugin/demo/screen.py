@@ -52,16 +52,22 @@ class Screen:
         self._line_open = False
         self._out.print(f"{lead}{requests:>2} requests, the largest {most:,} tokens")
 
+    def end_line(self) -> None:
+        """End a line that waits for its other half."""
+        if self._line_open:
+            self._out.print("\n")
+        self._line_open = False
+
     def question(self, step: Step) -> None:
         """A question between the marks, in short."""
-        self._end_line()
+        self.end_line()
         self._out.print(f"  turn {step.exchange.number}, {step.side}:", style="bold")
         self._asked(step)
         self._out.print()
 
     def mark(self, step: Step, *, said: Mapping[int, int]) -> None:
         """Everything about one request."""
-        self._end_line()
+        self.end_line()
         self._out.rule(f"[bold]turn {step.exchange.number}[/], {step.when:%d %B %Y}, {step.side}", align="left")
         if step.report is None:
             return
@@ -115,11 +121,6 @@ class Screen:
             self._line("It is a temporary folder: remove it when you have seen enough, or give --folder DIR.")
 
     # Parts
-
-    def _end_line(self) -> None:
-        if self._line_open:
-            self._out.print("\n")
-        self._line_open = False
 
     def _asked(self, step: Step) -> None:
         who = "stand-in" if step.answer.startswith(standin.SAYS) else "model"
