@@ -35,6 +35,8 @@ except ImportError as error:
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, from_core, to_core
 
 _PYTHON = {"string": str, "integer": int, "boolean": bool, "number": float, "array": list}
+_SCRATCHPAD = 250
+"""Tokens kept free for the calls and results of one turn."""
 
 
 class PlayerLLM(FunctionCallingLLM):  # type: ignore[misc, unused-ignore]
@@ -138,8 +140,9 @@ class LlamaIndexSide:
         llm = PlayerLLM(player, real)
         self._schemas = desk.schemas
         self._engine = SimpleChatEngine.from_defaults(llm=llm, memory=buffer(budget.prompt))
-        # An agent sends its tools beside the messages, and a buffer is not told of them.
-        self._agent_buffer = buffer(budget.prompt - memory.counter.count_tools(desk.schemas))
+        # Beside what the buffer gives, an agent sends its tools and, while a turn lasts, its scratchpad.
+        beside = memory.counter.count_tools(desk.schemas) + _SCRATCHPAD
+        self._agent_buffer = buffer(max(1, budget.prompt - beside))
         self._agent = FunctionAgent(
             llm=llm, tools=[_tool(desk, schema["function"]) for schema in desk.schemas], streaming=False
         )
