@@ -66,6 +66,8 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+# LlamaIndex's workflows look at every attribute of an agent, pydantic's deprecated ones too.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_python_block_runs(page, tmp_path, monkeypatch):
     """The Python blocks of a page run in their order and in one namespace, offline and without a warning."""
