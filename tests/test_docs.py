@@ -6,6 +6,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 import sys
 import types
 from dataclasses import dataclass
@@ -125,10 +126,28 @@ def test_make_targets_exist():
         assert named <= targets, f"{name_of(page)}: {named - targets}"
 
 
-def test_files_that_the_guarantees_name_exist():
-    """Each test file that a page names in code type is in the repository."""
+def test_commands_are_understood(tmp_path, monkeypatch):
+    """Each `langmem-plugin` command of a shell block is one that the command line takes."""
+    arguments = pytest.importorskip("langmem_plugin.cli.arguments")
+    monkeypatch.chdir(tmp_path)
     for page in PAGES:
-        for file in re.findall(r"`((?:tests|examples|benchmarks|langmem_plugin|integrations)/[\w./]+)`", prose(page)):
+        for block in blocks(page):
+            for line in block.code.splitlines() if block.info == "sh" else ():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["langmem-plugin"]:
+                    for word in words:
+                        if word.endswith("/"):
+                            Path(word).mkdir(exist_ok=True)
+                    try:
+                        arguments.parser().parse_args(words[1:])
+                    except SystemExit:
+                        pytest.fail(f"{name_of(page)}: {line}")
+
+
+def test_files_that_pages_name_exist():
+    """Each test, example and benchmark that a page names in code type is in the repository."""
+    for page in PAGES:
+        for file in re.findall(r"`((?:tests|examples|benchmarks)/[\w./]+)`", prose(page)):
             assert (ROOT / file).exists(), f"{name_of(page)}: {file}"
 
 
