@@ -189,11 +189,8 @@ def test_every_error_is_on_the_errors_page():
 
 
 def public_modules() -> list[str]:
-    found = [langmem_plugin.__name__]
-    for module in pkgutil.walk_packages(langmem_plugin.__path__, "langmem_plugin."):
-        if not any(part.startswith("_") for part in module.name.split(".")):
-            found.append(module.name)
-    return found
+    names = ["langmem_plugin", *(one.name for one in pkgutil.walk_packages(langmem_plugin.__path__, "langmem_plugin."))]
+    return [name for name in names if not any(part.startswith("_") for part in name.split("."))]
 
 
 @pytest.mark.parametrize(
