@@ -78,8 +78,8 @@ class Budget(_Settings):
     max_tokens: Annotated[int, Field(gt=0)] = 8_000
     completion: Annotated[int, Field(ge=0)] = 1_000
     """Tokens kept free for the answer."""
-    constraints: Amount = 0.30
-    """At most this for the constraints block; past it, `BudgetTooSmall`."""
+    constraints: Amount = 0.75
+    """At most this for the constraints block, which is never cut; past it, `BudgetTooSmall`."""
     summary: Amount = 0.15
     """At most this for the summary."""
     recall: Amount = 0.25

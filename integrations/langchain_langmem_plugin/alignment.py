@@ -11,6 +11,7 @@ from langchain_langmem_plugin.recording import same_words
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.session import Session
 
+_AT_ONCE = 100
 _CERTAIN = 2
 """So many messages in a row that say the same are no coincidence."""
 
@@ -24,16 +25,32 @@ def unrecorded(session: Session, messages: Sequence[BaseMessage]) -> list[Messag
     a transcript that the memory never saw is taken in once.
     """
     said = [message for message in messages if not _is_made_up(message)]
-    known = session.known([message.id for message in said if message.id])
-    if known:
-        newest = max(place for place, message in enumerate(said) if message.id in known)
-        return to_core_all(said[newest + 1 :])
+    for end in range(len(said), 0, -_AT_ONCE):  # from the end, because the newest known one is all that counts
+        start = max(0, end - _AT_ONCE)
+        known = session.known([message.id for message in said[start:end] if message.id])
+        if known:
+            newest = max(place for place in range(start, end) if said[place].id in known)
+            return _without_put_by(session, to_core_all(said[newest + 1 :]))
     neutral = to_core_all(said)
     start = _newest_question(neutral)
     if not start:
         return neutral
     log = [entry.message for entry in session.history()]
     return neutral[_overlap(neutral[:start], log) :]
+
+
+def _without_put_by(session: Session, new: list[Message]) -> list[Message]:
+    """The new messages without leading repetitions of a question that the log ends on unanswered.
+
+    Such a question was too large for the budget and was sent again; what the user said
+    after it must not have to carry it along.
+    """
+    if len(new) <= 1 or any(message.role is not Role.USER for message in new[:2]):
+        return new
+    log = session.history()
+    while log and len(new) > 1 and new[1].role is Role.USER and same_words(new[0], log[-1].message):
+        new = new[1:]
+    return new
 
 
 def _is_made_up(message: BaseMessage) -> bool:

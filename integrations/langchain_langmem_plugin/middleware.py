@@ -14,11 +14,11 @@ from langgraph.config import get_config
 
 from langchain_langmem_plugin.alignment import unrecorded
 from langchain_langmem_plugin.convert import from_core_all, to_core
-from langchain_langmem_plugin.recording import OpenTurns, record
+from langchain_langmem_plugin.recording import OpenTurns, record, same_words
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request import Context
-from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.errors import BudgetTooSmall, InvalidSetting
 from langmem_plugin.memory import Memory
 from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
@@ -129,7 +129,22 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         tools = _schemas(request)
         if turn is None:
             return session.context(system=system, tools=tools, budget=budget)
-        return turn.context(system=system, tools=tools, budget=budget)
+        try:
+            return turn.context(system=system, tools=tools, budget=budget)
+        except BudgetTooSmall:
+            # If the rest fits, the user's message is what is too large. Left in the open turn it
+            # would be in every later request too; in the log it can leave the window.
+            session.context(system=system, tools=tools, budget=budget)
+            self._put_by(session, turn)
+            raise
+
+    def _put_by(self, session: Session, turn: Turn) -> None:
+        log = session.history()
+        self._turns.drop(turn)
+        if log and len(turn.messages) == 1 and same_words(log[-1].message, turn.messages[0]):
+            turn.abort()  # it was put by before, and was sent again
+        else:
+            turn.commit()
 
     def _session(self, runtime: Any) -> Session:
         owner = self._owner if isinstance(self._owner, str) else self._owner(runtime)

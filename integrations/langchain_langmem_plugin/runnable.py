@@ -160,7 +160,7 @@ class _WithMemory(Runnable[Any, Any]):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The runnable's output for what is new; the turn is committed when it returns."""
         config = ensure_config(config)
-        run = await asyncio.to_thread(self._begin, input, config)
+        run = await self._abegin(input, config)
         try:
             output = await self._inner.ainvoke(run.given, config, **kwargs)
             await asyncio.to_thread(self._finish, run, output)
@@ -186,7 +186,7 @@ class _WithMemory(Runnable[Any, Any]):
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The runnable's stream; the turn is committed after the last chunk was taken."""
         config = ensure_config(config)
-        run = await asyncio.to_thread(self._begin, input, config)
+        run = await self._abegin(input, config)
         whole = _Whole()
         try:
             async for chunk in self._inner.astream(run.given, config, **kwargs):
@@ -202,8 +202,7 @@ class _WithMemory(Runnable[Any, Any]):
         asked = asked_in(given, self._keys.input)
         systems = [message for message in asked if isinstance(message, SystemMessage)]
         new = to_core_all(message for message in asked if not isinstance(message, SystemMessage))
-        # Results of tools go on with the turn that called them.
-        turn = session.resume() if new and all(message.role is Role.TOOL for message in new) else None
+        turn = _called_from(session.resume(), new)
         began = turn is None
         if turn is None:
             turn = session.begin(*new)
@@ -219,6 +218,15 @@ class _WithMemory(Runnable[Any, Any]):
             _take_back(run)
             raise
         return run
+
+    async def _abegin(self, given: Any, config: RunnableConfig) -> _Run:
+        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, given, config))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # The thread goes on when its task is cancelled; the turn it begins must not be left open.
+            beginning.add_done_callback(_take_back_begun)
+            raise
 
     def _show_all(
         self, run: _Run, session: Session, given: Any, new: Sequence[Message], systems: Sequence[SystemMessage]
@@ -291,6 +299,13 @@ class _WithMemory(Runnable[Any, Any]):
         return self._memory.session(str(session_id), owner=owner)
 
 
+def _called_from(turn: Turn | None, new: Sequence[Message]) -> Turn | None:
+    """The open turn, if the new messages are results of its tool calls; None for anything else."""
+    calls = {call.id for message in (turn.messages if turn else ()) for call in message.tool_calls}
+    results = [message.tool_call_id for message in new if message.role is Role.TOOL]
+    return turn if new and len(results) == len(new) and calls.issuperset(results) else None
+
+
 def _take_back(run: _Run) -> None:
     """Abort what this call began; what an earlier call said stays open for a retry.
 
@@ -299,6 +314,11 @@ def _take_back(run: _Run) -> None:
     """
     if run.began:
         run.turn.abort()
+
+
+def _take_back_begun(beginning: asyncio.Future[_Run]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        _take_back(beginning.result())
 
 
 class _Whole:

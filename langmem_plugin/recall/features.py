@@ -28,7 +28,18 @@ DENSE: Final = (
     "meaning_prev2", "meaning_next2", "meaning_around", "when",
 )  # fmt: skip
 """Features of the first step."""
-NEAR: Final = ("speaker", "answers", "answers_keyword", "answers_meaning", "asks", "substance")
+NEAR: Final = (
+    "speaker",
+    "answers",
+    "answers_keyword",
+    "answers_meaning",
+    "asks",
+    "substance",
+    "specific",
+    "time",
+    "time_asked",
+    "self",
+)
 """Features that the second step adds."""
 
 _AROUND: Final = 8
@@ -81,18 +92,25 @@ def near(first: Dense, seqs: Ints, entries: Mapping[int, Entry], query: str) -> 
     wanted = _wanted(query, {name for name in speakers.values() if name})
     words, meaning = first.rows[DENSE.index("keyword")], first.rows[DENSE.index("meaning")]
     extra = np.zeros((len(seqs), len(NEAR)))
+    when_asked = float(_WHEN.search(query) is not None)
     for row, seq in enumerate(seqs.tolist()):
         entry, before = entries.get(seq), entries.get(seq - 1)
         if entry is None:
             continue
-        answers = float(before is not None and asks(before.message.text))
+        text = entry.message.text[:_READ_CHARS]
+        told = float(_TIME.search(text) is not None)
+        answers = float(before is not None and asks(before.message.text[-_READ_CHARS:]))
         extra[row] = (
             wanted.fits(entry.message, speakers[seq]),
             answers,
             answers * words[seq - 1],
             answers * meaning[seq - 1],
-            float(asks(entry.message.text)),
-            1.0 - math.exp(-len(entry.message.text) / _SUBSTANCE_CHARS),
+            float(asks(text)),
+            1.0 - math.exp(-len(text) / _SUBSTANCE_CHARS),
+            min(4, len(_SPECIFIC.findall(text))) / 4,
+            told,
+            told * when_asked,
+            float(_SELF.search(text) is not None),
         )
     return np.concatenate([first.rows[:, seqs].T, extra], axis=1)
 
@@ -124,6 +142,18 @@ def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int,
     return out
 
 
+_READ_CHARS: Final = 2_000
+"""Of a long message so much is read for the features of the second step."""
+_SPECIFIC: Final = re.compile(r"(?<=[\w,] )[A-Z][a-z]+|\d+")
+_SELF: Final = re.compile(r"\b(?:I|my|My|me|we|We|our|Our)\b")
+_TIME: Final = re.compile(
+    r"\b(?:yesterday|last|next|ago|weeks?|months?|tomorrow|today|tonight|years?|monday|tuesday|wednesday|thursday|"
+    r"friday|saturday|sunday|weekend|since|recently|just)\b",
+    re.IGNORECASE,
+)
+_WHEN: Final = re.compile(
+    r"\b(?:when|how long|what (?:date|day|month|year|time)|which (?:date|day|month|year))\b", re.IGNORECASE
+)
 _LABEL: Final = re.compile(r"\s*([^\W\d_][\w.'\u2019 -]{0,30}):\s")
 _QUESTION: Final = re.compile("[?\uff1f\u061f\u037e]")
 _FIRST_PERSON: Final = re.compile(r"\b(?:i|me|my|mine|myself)\b", re.IGNORECASE)

@@ -533,3 +533,57 @@ def test_tool_messages_keep_status_and_artifact(agent, memory, new_model):
     result = model.requests[1][2]
     assert isinstance(result, ToolMessage)
     assert (result.content, result.status, result.artifact) == ("x found", "success", {"rows": [1, 2]})
+
+
+@pytest.mark.parametrize("saver", [True, False], ids=["checkpointer", "none"])
+def test_a_message_larger_than_the_budget_does_not_block_the_thread(agent, memory, model, said, saver):
+    """G1, G9: refused with a typed error as often as it is sent, kept once; the next message is answered."""
+    graph = agent(model, saver=saver, mine={"budget": Budget(max_tokens=500, completion=100)})
+    giant = "x y z " * 600
+    for _time in range(2):
+        with pytest.raises(BudgetTooSmall):
+            graph.invoke(human(giant), thread())
+    graph.invoke(human("Hello"), thread())
+    graph.invoke(human("Again"), thread())
+    lines = said(memory, "t1")
+    assert [line[:12] for line in lines] == [
+        "user: x y z ",
+        "user: Hello",
+        "assistant: a",
+        "user: Again",
+        "assistant: a",
+    ]
+    assert model.texts[1][-1] == "human: Again"
+
+
+def test_a_budget_that_cannot_hold_the_prompt_keeps_the_turn_open(memory, new_model, said):
+    """When the developer's prompt is what is too large, the user's message waits for a better budget."""
+    model = new_model("fine")
+    for most in (300, 2_000):
+        mine = HybridMemoryMiddleware(memory, owner="ann", budget=Budget(max_tokens=most, completion=100))
+        graph = create_agent(model, tools=[], system_prompt="word " * 500, middleware=[mine])
+        if most == 300:
+            with pytest.raises(BudgetTooSmall):
+                graph.invoke(human("Hello"), thread())
+        else:
+            graph.invoke(human("Hello"), thread())
+    assert said(memory, "t1") == ["user: Hello", "assistant: fine"]
+
+
+def test_the_summariser_does_not_leak_into_the_users_stream(new_model):
+    """A LangChain chat model that summarises behind is not heard in the stream of the agent in front."""
+    summarizer = new_model(*["SECRETSUMMARY of it all"] * 50)
+    budget = Budget(max_tokens=500, completion=100)
+    model = new_model(*["word " * 30] * 30)
+    seen = []
+    with Memory.open(summarizer=summarizer) as memory:
+        mine = HybridMemoryMiddleware(memory, owner="ann", budget=budget)
+        graph = create_agent(model, tools=[], middleware=[mine], checkpointer=InMemorySaver())
+        for number in range(20):
+            question = human(f"question {number} " + "detail " * 15)
+            for chunk, _meta in graph.stream(question, thread(), stream_mode="messages"):
+                seen.append(chunk.text)
+                memory.wait(1)
+    assert summarizer.requests
+    assert any("SECRETSUMMARY" in text for texts in model.texts for text in texts)
+    assert not any("SECRETSUMMARY" in text for text in seen)

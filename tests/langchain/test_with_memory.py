@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +18,7 @@ from langchain_langmem_plugin import to_core, with_memory
 from langmem_plugin.config import Budget
 from langmem_plugin.errors import BudgetTooSmall, InvalidMessage, InvalidSetting, StoreError
 from langmem_plugin.memory import Memory
+from langmem_plugin.session import Session
 
 NUTS = "Never suggest anything with peanuts."
 SMALL = Budget(max_tokens=700, completion=100)
@@ -378,3 +380,41 @@ async def test_events_and_config_reach_the_model(memory, model):
     kinds = [event["event"] async for event in chain.astream_events("Hello", session(), version="v2")]
     assert "on_chat_model_stream" in kinds
     assert any(spec.id == "session_id" for spec in chain.config_specs)
+
+
+async def test_a_task_cancelled_while_its_turn_begins_leaves_no_turn(memory, model, said, monkeypatch):
+    """G6: the thread that begins the turn outlives its task; what it began is taken back."""
+    session_of = memory.session("s1", owner="ann")
+    entered, go_on = threading.Event(), threading.Event()
+    begin = Session.begin
+
+    def slow(self, *messages, turn_id=None):
+        entered.set()
+        go_on.wait(10)
+        return begin(self, *messages, turn_id=turn_id)
+
+    monkeypatch.setattr(Session, "begin", slow)
+    task = asyncio.create_task(with_memory(model, memory=memory, owner="ann").ainvoke("Hello", session()))
+    await asyncio.to_thread(entered.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    for _time in range(200):
+        if begun := [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]:
+            await asyncio.wait(begun, timeout=0.05)
+        else:
+            break
+    await asyncio.sleep(0)
+    assert session_of.resume() is None
+    assert said(memory, "s1") == []
+
+
+def test_a_tools_result_goes_to_the_turn_that_called_it(memory, new_model, said):
+    """A result that no open turn asked for opens a turn of its own and disturbs none."""
+    call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "c1"}])
+    chain = with_memory(new_model(call, "odd", "It is 7."), memory=memory, owner="ann")
+    talk(chain, "How much?")
+    talk(chain, [ToolMessage("8", tool_call_id="other")])
+    talk(chain, [ToolMessage("7", tool_call_id="c1")])
+    assert said(memory, "s1")[-4:] == ["user: How much?", "assistant: ", "tool: 7", "assistant: It is 7."]

@@ -12,10 +12,10 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.schema import QueryBundle
 from llama_index.core.storage.chat_store import SimpleChatStore
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded
 
 from langmem_plugin import BudgetTooSmall, Memory, MemoryConfig
 from langmem_plugin.errors import InvalidMessage, InvalidSetting, StoreClosed, StoreUnavailable
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded
 
 
 def user(text):
@@ -61,14 +61,14 @@ def test_get_stays_within_the_limit(open_buffer, limit):
     got = buffer.get()
     counter = buffer.memory.counter
     assert counter.count_request(buffer_messages(got)) <= limit
-    assert [m.role.value for m in got if m.role != "system"][0] == "user"
+    assert next(m.role.value for m in got if m.role != "system") == "user"
     assert len(buffer.get_all()) == 80
 
 
 def buffer_messages(chats):
-    from llama_index.memory.langmem_plugin import to_message
+    from llama_index.memory.langmem_plugin import to_core
 
-    return [to_message(chat) for chat in chats]
+    return [to_core(chat) for chat in chats]
 
 
 def test_an_initial_count_shrinks_the_history(open_buffer):

@@ -13,6 +13,7 @@ from llama_index.core.llms.mock import MockLLMWithNonyieldingChatStream
 from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import QueryBundle
+
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, with_constraints
 
 ENGINES = ("simple", "context", "condense_plus_context", "condense_question")
@@ -215,14 +216,14 @@ def test_placeholders_in_memory_are_text(kind, scripted, buffer, retriever):
 
 def test_long_conversations_stay_within_the_limit(kind, scripted, open_buffer, retriever):
     """Hundreds of exchanges later, what memory gives still fits its limit (G1)."""
-    from llama_index.memory.langmem_plugin import to_message
+    from llama_index.memory.langmem_plugin import to_core
 
     buffer = open_buffer(token_limit=700)
     llm = scripted()
     engine = build(kind, llm, buffer, retriever)
     for number in range(30):
         engine.chat(f"Tell me about ship number {number}, its captain, its cargo and its {number} passengers.")
-        count = buffer.memory.counter.count_request([to_message(m) for m in buffer.get()])
+        count = buffer.memory.counter.count_request([to_core(m) for m in buffer.get()])
         assert count <= 700
     assert len(engine.chat_history) == 60
 

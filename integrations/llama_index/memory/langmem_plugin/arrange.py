@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from langmem_plugin.context.request import Context
 from langmem_plugin.messages import Message, Role, assistant, system, user
 from llama_index.memory.langmem_plugin.callers import Caller
-from llama_index.memory.langmem_plugin.convert import from_message
+from llama_index.memory.langmem_plugin.convert import from_core
 from llama_index.memory.langmem_plugin.literal import literal
 
 Insert: TypeAlias = Literal["auto", "system", "user"]
@@ -33,7 +33,7 @@ def arrange(context: Context, *, insert: Insert, who: Caller) -> list[ChatMessag
             said = [GUARD, system(text), *said]
         else:
             said = [system(text), *said]
-    chats = [from_message(message) for message in said]
+    chats = [from_core(message) for message in said]
     return [literal(chat) for chat in chats] if who.formats_text else chats
 
 

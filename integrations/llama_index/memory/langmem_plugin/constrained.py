@@ -33,7 +33,7 @@ def with_constraints(llm: AnyLLM, source: HybridChatMemoryBuffer | Session) -> A
     """
     session = source.session if isinstance(source, HybridChatMemoryBuffer) else source
     constrained: AnyLLM = copy.copy(llm)
-    kind = type(llm)
+    kind: Any = type(llm)
     constrained.__class__ = type(kind)(kind.__name__, (_Constrained, kind), _methods(session))
     return constrained
 
