@@ -33,7 +33,7 @@ class Reader:
             self._tail: tuple[Entry, ...] = ()
             self._requests = _Requests()
             self.history_tokens = 0
-            """What the last request had for history; a turn that was never asked for its own context is planned by it."""
+            """What the last request had for history; plans for turns that asked for no context of their own."""
 
     def snapshot(self) -> tuple[Snapshot, tuple[Entry, ...]]:
         """The session now; entries that were read before are not read again."""

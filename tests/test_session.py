@@ -445,7 +445,7 @@ def test_another_model_counts_anew(tmp_path):
     with Memory.open(url, model="gpt-4o") as memory:
         for number in range(20):
             memory.session("s", owner="ann").add(f"Frage {number}: Straßenbahnhaltestelle", assistant("Ja. " * 20))
-    with Memory.open(url, model=lambda text: len(text)) as memory:
+    with Memory.open(url, model=len) as memory:
         budget = Budget(max_tokens=1_500, completion=0)
         context = memory.session("s", owner="ann").context("Und?", budget=budget)
         assert memory.counter.count_request(context.messages) == context.report.tokens_used <= 1_500

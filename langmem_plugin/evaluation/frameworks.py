@@ -92,7 +92,8 @@ def check(
 def to_markdown(outcomes: Sequence[Outcome]) -> str:
     """One row a framework and budget, over all conversations."""
     lines = [
-        "| framework | budget | talks | requests | over | invalid | rule missing | question missing | largest | median |",
+        "| framework | budget | talks | requests | over | invalid | rule missing | question missing | largest "
+        + "| median |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for framework, budget in dict.fromkeys((o.framework, o.budget) for o in outcomes):
