@@ -33,18 +33,23 @@ _MAIL = re.compile(
 _MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
 """Without one of these there is neither a role marker nor a mail."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
-_INTRODUCED = re.compile(
-    r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
-    r"transcript|logs?|output|error|code|snippet|files?|contents?|paragraph|excerpt|quote|passage|report|readme|"
-    r"ticket|response|prompt|story|conversation|chat|abstract|section|comments?|note from|description|results?|"
-    r"resume|cv|essay|draft|lyrics|poem|sentence|wikipedia|manual|policy|he|she|it|they|friend|boss|user|customer|assistant|tool|instructions?|says?|said|wrote|writes|told|reads|states?|replied|quoted?|posted|"
-    r"colleague|sign|label|book|mom|mum|dad|wife|husband|nachricht|artikel|datei|seite|"
-    r"texte|courriel|fichier|correo|mensaje|texto|archivo|testo|messaggio|arquivo|bericht|tekst|bestand|"
-    r"summari[sz]e|translate|proofread|rewrite|re-write|rephrase|edit|fix|check|review|analy[sz]e|explain|"
-    r"paraphrase|simplify|correct|improve|classify|extract|convert|refactor|debug|complete|continue|grade|"
-    r"zusammenfass\w*|übersetz\w*|korrigier\w*|traduis|traduire|résumer?|traduce|traduci|riassumi|traduza|"
-    r"resuma|vertaal)\b|(?:邮件|文章|文本|翻译|总结|メール|記事|翻訳|要約|文章)"
+_INTRODUCER_WORDS = (
+    "email e-mail mail message article text document doc docs page website site post tweet review letter "
+    "transcript log logs output error code snippet file files content contents paragraph excerpt quote passage "
+    "report readme ticket response prompt story conversation chat abstract section comment comments description "
+    "result results resume cv essay draft lyrics poem sentence wikipedia manual policy he she it they friend "
+    "boss user customer assistant tool instruction instructions say says said wrote write writes told read reads "
+    "state states reply replied quoted posted colleague sign label book mom mum dad wife husband nachricht "
+    "artikel datei seite texte courriel fichier correo mensaje texto archivo testo messaggio arquivo bericht "
+    "tekst bestand summarise summarize translate proofread rewrite rephrase edit fix check review analyse "
+    "analyze explain paraphrase simplify correct improve classify extract convert refactor debug complete "
+    "continue grade traduis traduire résume résumer traduce traduci riassumi traduza resuma vertaal "
 )
+_INTRODUCERS = frozenset(_INTRODUCER_WORDS.split())
+"""Words that say of what follows a colon that somebody else wrote it, or that it is to be worked on."""
+_INTRODUCING = ("zusammenfass", "fass", "übersetz", "korrigier")
+_INTRODUCED_UNSPACED = re.compile("邮件|文章|文本|翻译|总结|メール|記事|翻訳|要約")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _REACH = 100
 """Characters before a colon in which the word that introduces a paste is looked for."""
 _OWN = re.compile(
@@ -165,7 +170,14 @@ def _introduced(text: str) -> list[tuple[int, int]]:
     """What follows "the email says:", "summarise this:" and the like."""
     for found in _COLON.finditer(text):
         line_start = max(text.rfind("\n", max(0, found.start() - _REACH), found.start()) + 1, found.start() - _REACH, 0)
-        if _INTRODUCED.search(text, line_start, found.start()) and not _OWN.search(text, line_start, found.start()):
+        before = text[line_start : found.start()].lower()
+        words = _WORD.findall(before)
+        introduced = (
+            not _INTRODUCERS.isdisjoint(words)
+            or any(word.startswith(_INTRODUCING) for word in words)
+            or (not before.isascii() and _INTRODUCED_UNSPACED.search(before) is not None)
+        )
+        if introduced and not _OWN.search(before):
             return [(found.end(), len(text))]
     return []
 
@@ -205,8 +217,6 @@ def spoken(text: str) -> Spoken:
 
 def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
-    if text.isascii():
-        return not text.isprintable() and bool(_INVISIBLE.search(text))
     if not _MAYBE_DOUBTFUL.search("".join(set(text))):
         return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
