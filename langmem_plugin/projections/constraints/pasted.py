@@ -8,10 +8,9 @@ spans found in the masked text are spans of the message.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-BLOCK = "\n"
-"""Fills a masked block: it ends sentences."""
 INLINE = "\x1a"
 """Fills a masked quotation inside a sentence: it is no word and no space."""
 
@@ -100,13 +99,25 @@ class Spoken:
     """A message with all that is not the user's own speech masked, same length as the message."""
 
     text: str
+    pasted: bool
+    """A block was masked, or all that follows a role marker."""
     doubtful: bool
     """Invisible characters, mixed alphabets or control characters: nothing here may bind unasked."""
     whole_quote: bool
     """The entire message stood in one pair of quotation marks, which were taken as decoration."""
 
 
-def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
+def _block(length: int) -> str:
+    """What stands for a masked block: it ends sentences and begins few lines."""
+    return "\n" * length if length < 3 else "\n" + " " * (length - 2) + "\n"
+
+
+def _inline(length: int) -> str:
+    """What stands for a masked quotation."""
+    return INLINE * length
+
+
+def _cover(text: str, spans: list[tuple[int, int]], filler: Callable[[int], str]) -> str:
     """The text with each span filled; spans may overlap."""
     if not spans:
         return text
@@ -116,7 +127,7 @@ def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
         if end <= position:
             continue
         first = max(start, position)
-        parts += (text[position:first], filler * (end - first))
+        parts += (text[position:first], filler(end - first))
         position = end
     parts.append(text[position:])
     return "".join(parts)
@@ -201,7 +212,9 @@ def spoken(text: str) -> Spoken:
     """
     doubtful = _is_doubtful(text)
     text, whole_quote = _unquoted(text)
-    text = _without_blocks(text)
+    blocked = _without_blocks(text)
+    pasted = blocked != text
+    text = blocked
     if not whole_quote:
         text = _without_quotes(text)
     # Last, so that a marker inside a paste does not hide where the paste ends.
@@ -209,10 +222,11 @@ def spoken(text: str) -> Spoken:
         for marker in (_ROLE, _MAIL):
             found = marker.search(text)
             if found:
-                text = text[: found.start()] + BLOCK * (len(text) - found.start())
+                pasted = True
+                text = text[: found.start()] + _block(len(text) - found.start())
     if len(text) > 40 and _BASE64.search(text):
-        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
-    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], _inline)
+    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote, pasted=pasted)
 
 
 def _is_doubtful(text: str) -> bool:
@@ -255,7 +269,7 @@ def _without_blocks(text: str) -> str:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
         blocks += _blobs(text)
-    return _cover(text, blocks, BLOCK)
+    return _cover(text, blocks, _block)
 
 
 def _without_quotes(text: str) -> str:
@@ -263,6 +277,6 @@ def _without_quotes(text: str) -> str:
     if not _ANY_QUOTE.search(text):
         return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
-    text = _cover(text, quotes, INLINE)
+    text = _cover(text, quotes, _inline)
     lone = _OPEN_QUOTE.search(text)
-    return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())
+    return text if lone is None else text[: lone.start()] + _block(len(text) - lone.start())
