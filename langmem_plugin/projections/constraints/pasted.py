@@ -8,10 +8,9 @@ spans found in the masked text are spans of the message.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-BLOCK = "\n"
-"""Fills a masked block: it ends sentences."""
 INLINE = "\x1a"
 """Fills a masked quotation inside a sentence: it is no word and no space."""
 
@@ -33,18 +32,23 @@ _MAIL = re.compile(
 _MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
 """Without one of these there is neither a role marker nor a mail."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
-_INTRODUCED = re.compile(
-    r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
-    r"transcript|logs?|output|error|code|snippet|files?|contents?|paragraph|excerpt|quote|passage|report|readme|"
-    r"ticket|response|prompt|story|conversation|chat|abstract|section|comments?|note from|description|results?|"
-    r"resume|cv|essay|draft|lyrics|poem|sentence|wikipedia|manual|policy|he|she|it|they|friend|boss|user|customer|assistant|tool|instructions?|says?|said|wrote|writes|told|reads|states?|replied|quoted?|posted|"
-    r"colleague|sign|label|book|mom|mum|dad|wife|husband|nachricht|artikel|datei|seite|"
-    r"texte|courriel|fichier|correo|mensaje|texto|archivo|testo|messaggio|arquivo|bericht|tekst|bestand|"
-    r"summari[sz]e|translate|proofread|rewrite|re-write|rephrase|edit|fix|check|review|analy[sz]e|explain|"
-    r"paraphrase|simplify|correct|improve|classify|extract|convert|refactor|debug|complete|continue|grade|"
-    r"zusammenfass\w*|übersetz\w*|korrigier\w*|traduis|traduire|résumer?|traduce|traduci|riassumi|traduza|"
-    r"resuma|vertaal)\b|(?:邮件|文章|文本|翻译|总结|メール|記事|翻訳|要約|文章)"
+_INTRODUCER_WORDS = (
+    "email e-mail mail message article text document doc docs page website site post tweet review letter "
+    "transcript log logs output error code snippet file files content contents paragraph excerpt quote passage "
+    "report readme ticket response prompt story conversation chat abstract section comment comments description "
+    "result results resume cv essay draft lyrics poem sentence wikipedia manual policy he she it they friend "
+    "boss user customer assistant tool instruction instructions say says said wrote write writes told read reads "
+    "state states reply replied quoted posted colleague sign label book mom mum dad wife husband nachricht "
+    "artikel datei seite texte courriel fichier correo mensaje texto archivo testo messaggio arquivo bericht "
+    "tekst bestand summarise summarize translate proofread rewrite rephrase edit fix check review analyse "
+    "analyze explain paraphrase simplify correct improve classify extract convert refactor debug complete "
+    "continue grade traduis traduire résume résumer traduce traduci riassumi traduza resuma vertaal "
 )
+_INTRODUCERS = frozenset(_INTRODUCER_WORDS.split())
+"""Words that say of what follows a colon that somebody else wrote it, or that it is to be worked on."""
+_INTRODUCING = ("zusammenfass", "fass", "übersetz", "korrigier")
+_INTRODUCED_UNSPACED = re.compile("邮件|文章|文本|翻译|总结|メール|記事|翻訳|要約")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _REACH = 100
 """Characters before a colon in which the word that introduces a paste is looked for."""
 _OWN = re.compile(
@@ -95,13 +99,25 @@ class Spoken:
     """A message with all that is not the user's own speech masked, same length as the message."""
 
     text: str
+    pasted: bool
+    """A block was masked, or all that follows a role marker."""
     doubtful: bool
     """Invisible characters, mixed alphabets or control characters: nothing here may bind unasked."""
     whole_quote: bool
     """The entire message stood in one pair of quotation marks, which were taken as decoration."""
 
 
-def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
+def _block(length: int) -> str:
+    """What stands for a masked block: it ends sentences and begins few lines."""
+    return "\n" * length if length < 3 else "\n" + " " * (length - 2) + "\n"
+
+
+def _inline(length: int) -> str:
+    """What stands for a masked quotation."""
+    return INLINE * length
+
+
+def _cover(text: str, spans: list[tuple[int, int]], filler: Callable[[int], str]) -> str:
     """The text with each span filled; spans may overlap."""
     if not spans:
         return text
@@ -111,7 +127,7 @@ def _cover(text: str, spans: list[tuple[int, int]], filler: str) -> str:
         if end <= position:
             continue
         first = max(start, position)
-        parts += (text[position:first], filler * (end - first))
+        parts += (text[position:first], filler(end - first))
         position = end
     parts.append(text[position:])
     return "".join(parts)
@@ -165,7 +181,14 @@ def _introduced(text: str) -> list[tuple[int, int]]:
     """What follows "the email says:", "summarise this:" and the like."""
     for found in _COLON.finditer(text):
         line_start = max(text.rfind("\n", max(0, found.start() - _REACH), found.start()) + 1, found.start() - _REACH, 0)
-        if _INTRODUCED.search(text, line_start, found.start()) and not _OWN.search(text, line_start, found.start()):
+        before = text[line_start : found.start()].lower()
+        words = _WORD.findall(before)
+        introduced = (
+            not _INTRODUCERS.isdisjoint(words)
+            or any(word.startswith(_INTRODUCING) for word in words)
+            or (not before.isascii() and _INTRODUCED_UNSPACED.search(before) is not None)
+        )
+        if introduced and not _OWN.search(before):
             return [(found.end(), len(text))]
     return []
 
@@ -189,7 +212,9 @@ def spoken(text: str) -> Spoken:
     """
     doubtful = _is_doubtful(text)
     text, whole_quote = _unquoted(text)
-    text = _without_blocks(text)
+    blocked = _without_blocks(text)
+    pasted = blocked != text
+    text = blocked
     if not whole_quote:
         text = _without_quotes(text)
     # Last, so that a marker inside a paste does not hide where the paste ends.
@@ -197,16 +222,15 @@ def spoken(text: str) -> Spoken:
         for marker in (_ROLE, _MAIL):
             found = marker.search(text)
             if found:
-                text = text[: found.start()] + BLOCK * (len(text) - found.start())
+                pasted = True
+                text = text[: found.start()] + _block(len(text) - found.start())
     if len(text) > 40 and _BASE64.search(text):
-        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
-    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
+        text = _cover(text, [found.span() for found in _BASE64.finditer(text)], _inline)
+    return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote, pasted=pasted)
 
 
 def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
-    if text.isascii():
-        return not text.isprintable() and bool(_INVISIBLE.search(text))
     if not _MAYBE_DOUBTFUL.search("".join(set(text))):
         return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
@@ -245,7 +269,7 @@ def _without_blocks(text: str) -> str:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
         blocks += _blobs(text)
-    return _cover(text, blocks, BLOCK)
+    return _cover(text, blocks, _block)
 
 
 def _without_quotes(text: str) -> str:
@@ -253,6 +277,6 @@ def _without_quotes(text: str) -> str:
     if not _ANY_QUOTE.search(text):
         return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
-    text = _cover(text, quotes, INLINE)
+    text = _cover(text, quotes, _inline)
     lone = _OPEN_QUOTE.search(text)
-    return text if lone is None else text[: lone.start()] + BLOCK * (len(text) - lone.start())
+    return text if lone is None else text[: lone.start()] + _block(len(text) - lone.start())

@@ -78,7 +78,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     low = lower(said.text)
     spans = list(sentences(said.text))
     cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
-    keep = _doubted(text, said, _kept(low, spans, cut, spoken_in))
+    keep = _doubted(text, said, _kept(said, low, spans, cut, spoken_in))
     known = {normalised(item.text) for item in active}
     found: list[Found] = []
     for item in keep:
@@ -154,12 +154,12 @@ def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterabl
 
 
 def _kept(
-    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[Possible]
+    said: Spoken, low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[Possible]
 ) -> list[Found]:
     """All statements; those that bind only when nothing is asked for, only then."""
     statements = [item for group in cut for item in group]
     if any(item.alone for item in statements):
-        asked = low.count("\n\n\n") or any(
+        asked = said.pasted or any(
             not group and _is_task(low, start, end, spoken_in) for (start, end), group in zip(spans, cut, strict=True)
         )
         if asked:
