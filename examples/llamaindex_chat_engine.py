@@ -6,6 +6,7 @@ Runs offline: the model echoes the end of what it was sent. Put your own LLM in 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.llms import MockLLM
+
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
 
 

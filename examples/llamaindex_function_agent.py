@@ -10,6 +10,7 @@ import json
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.workflow import Context
+
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
 
 

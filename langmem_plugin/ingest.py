@@ -33,7 +33,14 @@ def stage(engine: Engine, said: Sequence[Message]) -> tuple[Staged, ...]:
                 f"a {message.role} message has {size} characters, the limit is {limit}",
                 "split it, or raise max_message_chars",
             )
-        staged.append(Staged(message=message, tokens=engine.counter.count_message(message), created_at=now))
+        staged.append(
+            Staged(
+                message=message,
+                tokens=engine.counter.count_message(message),
+                counter=engine.counter.name,
+                created_at=now,
+            )
+        )
     return tuple(staged)
 
 
@@ -44,6 +51,7 @@ def commit(
     staged: tuple[Staged, ...],
     *,
     attachment: Attachment | None = None,
+    attached_to: int = 0,
     history_tokens: int = 0,
 ) -> int:
     """Derive what follows from the turn and write it all at once; gives the version."""
@@ -52,6 +60,7 @@ def commit(
         staged=staged,
         terms=tuple(message_terms(one.message, language=engine.config.recall.language) for one in staged),
         attachment=attachment,
+        attached_to=attached_to,
         history_tokens=history_tokens,
         constraints=found,
         ended=ended,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langmem_plugin.chat_models import as_chat_model
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, session_key
@@ -69,7 +69,7 @@ class Memory:
                     model=summarizer,
                     plan=self._plan,
                     counter=counter,
-                    config=config.summary,
+                    config=_fitting(config),
                 )
             )
         if vectors is not None and embedder is not None:
@@ -130,7 +130,7 @@ class Memory:
         try:
             index = None
             if embed is not None and config.recall.enabled:
-                index = VectorIndex(store, embed.name, vectors or _beside(store))
+                index = VectorIndex(store, embed.name, vectors or _beside(store), namespace=store.database.instance)
             return cls(
                 store,
                 config=config,
@@ -224,6 +224,12 @@ class Memory:
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:
             self._vectors.erase([key])
+
+
+def _fitting(config: MemoryConfig) -> SummaryConfig:
+    """The summary's settings, its length bounded by what the budget lets into a request."""
+    most = max(32, min(config.summary.max_tokens, config.budget.tokens("summary")))
+    return config.summary.model_copy(update={"max_tokens": most})
 
 
 def _beside(store: SqlStore) -> Path | None:

@@ -12,7 +12,7 @@ from langmem_plugin.context.assembly import assemble
 from langmem_plugin.context.prefix import prefix_tokens
 from langmem_plugin.context.request import Context, Document, View
 from langmem_plugin.engine import Engine
-from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import Message
 from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
 from langmem_plugin.store.protocol import Snapshot
 
@@ -32,6 +32,8 @@ class Reader:
             self._generation = 0
             self._tail: tuple[Entry, ...] = ()
             self._requests = _Requests()
+            self.history_tokens = 0
+            """What the last request had for history; plans for turns that asked for no context of their own."""
 
     def snapshot(self) -> tuple[Snapshot, tuple[Entry, ...]]:
         """The session now; entries that were read before are not read again."""
@@ -46,8 +48,15 @@ class Reader:
             kept = self._tail
             if kept and kept[0].seq <= covered:
                 kept = tuple(entry for entry in kept if entry.seq > covered)
-            self._tail = kept + snapshot.entries if snapshot.entries else kept
+            self._tail = kept + tuple(map(self._counted, snapshot.entries)) if snapshot.entries else kept
             return snapshot, self._tail
+
+    def _counted(self, entry: Entry) -> Entry:
+        """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
+        counter = self._engine.counter
+        if entry.counter == counter.name:
+            return entry
+        return replace(entry, tokens=counter.count_message(entry.message), counter=counter.name)
 
     def assemble(
         self,
@@ -61,13 +70,14 @@ class Reader:
         documents: Sequence[Document],
         recall_as: Literal["prefix", "pair"] = "prefix",
         turn_id: str = "",
+        asked: Message | None = None,
     ) -> Context:
         """Build a request; see `Session.context` and `Turn.context`."""
         engine = self._engine
         snapshot, entries = self.snapshot()
         if pending:
             first = snapshot.head.last_seq + 1
-            pending = tuple(replace(entry, seq=first + place) for place, entry in enumerate(pending))
+            pending = tuple(replace(self._counted(e), seq=first + place) for place, e in enumerate(pending))
         view = View(
             version=snapshot.head.version,
             constraints=snapshot.constraints,
@@ -75,7 +85,7 @@ class Reader:
             entries=entries,
             pending=pending,
         )
-        asked = query or next((e.message for e in reversed(pending) if e.message.role is Role.USER), None)
+        asked = query or asked
         recalled = Recalled()
         if asked is not None and attachment is None and engine.config.recall.enabled:
             recalled = engine.recaller.recall(self._key, asked.text, now=engine.clock())
@@ -95,6 +105,10 @@ class Reader:
         moment = (view.version, turn_id, len(pending), query, budget, system, recall_as)
         with self._lock:
             previous = self._requests.before(moment, context.messages)
+        parts = context.report.tokens
+        self.history_tokens = context.report.budget - sum(
+            parts.get(part, 0) for part in ("system", "constraints", "tools")
+        )
         repeated = prefix_tokens(previous, context.messages, engine.counter)
         return replace(context, report=replace(context.report, prefix_tokens=repeated))
 

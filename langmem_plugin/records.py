@@ -44,7 +44,9 @@ class Entry:
     """Of the message with its overhead, by the memory's counter."""
     created_at: datetime
     attachment: Attachment | None = None
-    """Only on the first user message of a turn."""
+    """Only on the message that opens a turn: the last of the user's before the assistant acts."""
+    counter: str = ""
+    """What counted `tokens`; another memory's counter has to count anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

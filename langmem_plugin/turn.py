@@ -112,10 +112,18 @@ class Turn:
         """
         with self._lock:
             entries = tuple(
-                Entry(seq=0, turn=self.id, message=one.message, tokens=one.tokens, created_at=one.created_at)
+                Entry(
+                    seq=0,
+                    turn=self.id,
+                    message=one.message,
+                    tokens=one.tokens,
+                    created_at=one.created_at,
+                    counter=one.counter,
+                )
                 for one in (self._staged if self._state == "pending" else ())
             )
-            asked = next((e.message for e in reversed(entries) if e.message.role is Role.USER), None)
+            opening = _opening(self._staged)
+            asked = None if opening is None or not entries else entries[opening].message
             attachment = self._attachment if asked == self._attached_to else None
             context = self._reader.assemble(
                 pending=entries,
@@ -126,6 +134,7 @@ class Turn:
                 budget=budget,
                 documents=documents,
                 turn_id=self.id,
+                asked=asked,
             )
             if asked is not None:
                 self._attachment, self._attached_to = context.attachment, asked
@@ -152,7 +161,8 @@ class Turn:
                 self.id,
                 self._staged,
                 attachment=self._attachment if sticky else None,
-                history_tokens=self._history_tokens,
+                attached_to=_opening(self._staged) or 0,
+                history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"
             return version
@@ -164,3 +174,14 @@ class Turn:
                 return
             self._engine.store.abort(self._key, self.id, now=self._engine.clock())
             self._state = "aborted"
+
+
+def _opening(staged: Sequence[Staged]) -> int | None:
+    """The position of the last user message before the assistant acts: where recalled text goes."""
+    found = None
+    for position, one in enumerate(staged):
+        if one.message.role is Role.USER:
+            found = position
+        elif one.message.role is not Role.SYSTEM:
+            break
+    return found

@@ -32,10 +32,9 @@ def view(*messages: Message, first: int = 1, **fields) -> View:
     return View(version=1, entries=histories.entries(messages, COUNTER, first=first), **fields)
 
 
-def request(seen: View, *, max_tokens: int = 2_000, **arguments):
-    context = assemble(
-        seen, counter=COUNTER, config=CONFIG, budget=Budget(max_tokens=max_tokens, completion=0), **arguments
-    )
+def request(seen: View, *, max_tokens: int = 2_000, share: float = 0.75, **arguments):
+    budget = Budget(max_tokens=max_tokens, completion=0, constraints=share)
+    context = assemble(seen, counter=COUNTER, config=CONFIG, budget=budget, **arguments)
     assert COUNTER.count_request(context.messages) <= max_tokens
     return context
 
@@ -94,7 +93,7 @@ class TestConstraints:
         """G2: statements that exceed their part of the prompt are refused, never cut."""
         seen = view(constraints=tuple(constraint("Always mention " + "this " * 30, id=f"c{i}") for i in range(10)))
         with pytest.raises(BudgetTooSmall) as caught:
-            request(seen, max_tokens=600, query=user("hi"))
+            request(seen, max_tokens=600, query=user("hi"), share=0.3)
         assert caught.value.needed > caught.value.available == 180
         assert caught.value.constraints == 10
 
@@ -114,7 +113,7 @@ class TestRecall:
     def test_stands_just_before_the_new_messages_text(self):
         """Recalled messages stand oldest first, each with date, number, speaker and its text, before the question."""
         seen = view(*talk(3), first=50, summary=Summary(text="They met.", upto_seq=49, tokens=3, method="model"))
-        context = request(seen, query=user("Where does Ann live?"), recalled=Recalled(hits=self.hits, need=0.5))
+        context = request(seen, query=user("Where does Ann live?"), recalled=Recalled(hits=self.hits, need=0.8))
         new = context.messages[-1].text
         assert new.endswith("</recalled_messages>\n\nWhere does Ann live?")
         lines = new.split("\n")
@@ -175,7 +174,7 @@ class TestRecall:
         rooms = [packing.recall_room(need / 10, budget=budget, free=100, most=800) for need in range(11)]
         assert rooms == sorted(rooms)
         assert rooms[0] == rooms[1] == 0
-        assert rooms[2] == 100
+        assert rooms[6] == 100
         assert rooms[10] == 800
 
     def test_a_question_about_the_past_pushes_the_window_back_and_says_so(self):

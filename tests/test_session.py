@@ -437,3 +437,40 @@ def test_the_database_file_holds_what_was_said_after_kill(tmp_path):
         assert turn is not None
         assert [m.text for m in turn.messages] == ["pending"]
     assert Path(tmp_path / "memory.db").stat().st_size > 0
+
+
+def test_another_model_counts_anew(tmp_path):
+    """G1: a file written under one tokenizer and opened under another is counted by the one in use."""
+    url = f"sqlite:///{tmp_path / 'memory.db'}"
+    with Memory.open(url, model="gpt-4o") as memory:
+        for number in range(20):
+            memory.session("s", owner="ann").add(f"Frage {number}: Straßenbahnhaltestelle", assistant("Ja. " * 20))
+    with Memory.open(url, model=len) as memory:
+        budget = Budget(max_tokens=1_500, completion=0)
+        context = memory.session("s", owner="ann").context("Und?", budget=budget)
+        assert memory.counter.count_request(context.messages) == context.report.tokens_used <= 1_500
+
+
+def test_what_was_recalled_stays_with_its_message(tmp_path):
+    """G13: the request after a turn begins with the bytes of the turn's own request, through a restart too."""
+    url = f"sqlite:///{tmp_path / 'memory.db'}"
+    budget = Budget(max_tokens=700, completion=0)
+    with Memory.open(url) as memory:
+        session = memory.session("s", owner="ann")
+        session.add("The code of the garage is 7714-B.", assistant("Noted."))
+        for number in range(40):
+            session.add(f"Let us talk about topic {number} for a while.", assistant(f"Topic {number} is a fine one."))
+        memory.wait(30)
+        turn = session.begin(user("Hm, one thing."), user("What is the code of the garage?"))
+        sent = turn.context(budget=budget)
+        assert any("7714-B" in hit.entry.message.text for hit in sent.report.hits)
+        assert "7714-B" in sent.messages[-1].text
+        turn.append("It is 7714-B.")
+        turn.commit()
+    with Memory.open(url) as memory:
+        later = memory.session("s", owner="ann").context("Thanks.", budget=budget)
+        kept = [entry.attachment for entry in memory.session("s", owner="ann").history() if entry.attachment]
+    assert len(kept) == 1
+    assert kept[0].text in sent.messages[-1].text
+    assert kept[0].tokens <= budget.tokens("recall")
+    assert sent.messages[-1] in later.messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -284,7 +285,7 @@ def test_rebuild_reports_progress(table, query, opened):
     index = opened()
     seen = []
     index.rebuild(lambda done, total: seen.append((done, total)))
-    assert seen == [(300, 600), (600, 600)]
+    assert seen == [(0, 600), (300, 600), (600, 600)]
     same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
     assert index.status()["answers"] == {"chroma": 1}
 
@@ -511,6 +512,86 @@ def test_a_failure_while_open_is_answered_and_healed(table, query, opened, monke
         time.sleep(0.05)
     same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
     assert index.status()["answers"] == {"exact": 1, "chroma": 1}
+
+
+def failing_now_and_then(method):
+    """The method, raising every fiftieth time."""
+    calls = itertools.count(1)
+
+    def sometimes(self, *args, **kwargs):
+        if next(calls) % 50 == 0:
+            raise RuntimeError("hnsw")
+        return method(self, *args, **kwargs)
+
+    return sometimes
+
+
+def disturb(index, table, turn):
+    """Write a session; now and then take one out, erase one."""
+    key = SessionKey("busy", str(turn))
+    fill(table, key, 20)
+    index.add(key, range(1, 21))
+    if turn % 20 == 0:
+        table.forget(key)
+        index.remove(key)
+    if turn % 30 == 0:
+        table.forget(key)
+        index.erase([key])
+
+
+def test_every_question_is_answered_right_whatever_goes_on(table, query, opened, monkeypatch):
+    """Beside writers, rebuilds, erasures and failures of Chroma, each answer is the exact one."""
+    index = opened()
+    assert index.wait(WAIT_S)
+    expected = {before: oracle(table, BOB, query, 20, before) for before in (None, 200)}
+    wrong, over = [], threading.Event()
+    monkeypatch.setattr(ChromaIndex, "search", failing_now_and_then(ChromaIndex.search))
+
+    def ask():
+        while not over.is_set():
+            for before, right in expected.items():
+                try:
+                    same(index.search(BOB, query, k=20, before=before), right)
+                except Exception as error:  # noqa: BLE001
+                    wrong.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    deadline = time.monotonic() + 6
+    turn = 0
+    while time.monotonic() < deadline:
+        turn += 1
+        disturb(index, table, turn)
+        time.sleep(0.005)
+    over.set()
+    for asker in askers:
+        asker.join()
+    assert not wrong
+    assert {"exact", "chroma"} <= set(index.status()["answers"])
+
+
+def test_a_process_that_forgets_to_close_ends_well(tmp_path):
+    """Without close() the process ends at once, without a word, and the next one opens the folder."""
+    program = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_vectors import *
+table = MemoryVectorTable()
+fill(table, ANN, 100)
+index = VectorIndex(table, MODEL, sys.argv[1], exact_max=0)
+index.search(ANN, np.ones(DIMENSIONS, np.float32), k=1)
+if sys.argv[3] == "ready":
+    index.wait(60)
+"""
+    for moment in ("starting", "ready"):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent), moment],
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 # Forgetting

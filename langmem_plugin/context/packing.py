@@ -13,8 +13,8 @@ from langmem_plugin.records import Attachment, Hit
 
 NEED_NOTHING = 0.15
 """A smaller need recalls nothing, so that the request repeats the one before it (G13)."""
-NEED_SHRINK = 0.35
-"""From this need on the window gives room to what is recalled."""
+NEED_SHRINK = 0.65
+"""From this need on the window gives room to what is recalled; that breaks the prefix, so not for a little."""
 LINE_TOKENS = 6
 """What a line has besides its text: the number, the speaker and a part of the date's line."""
 BLOCK_TOKENS = 40
@@ -46,8 +46,8 @@ class Packed:
 def recall_room(need: float, *, budget: Budget, free: int, most: int) -> int:
     """Tokens that recall may have.
 
-    Nothing for small talk; with little need what is free anyway, up to recall's
-    share; with more need up to `recall_max`, taken from the window.
+    Nothing for small talk; with some need what is free anyway, a growing part of
+    recall's share; with more need from that share up to `recall_max`, taken from the window.
 
     Args:
         need: 0 (small talk) .. 1 (nothing but the past).
@@ -59,7 +59,8 @@ def recall_room(need: float, *, budget: Budget, free: int, most: int) -> int:
         return 0
     share = budget.tokens("recall")
     if need < NEED_SHRINK:
-        return max(0, min(int(share), free, most))
+        part = (need - NEED_NOTHING) / (NEED_SHRINK - NEED_NOTHING)
+        return max(0, min(int(share * part), free, most))
     ramp = (need - NEED_SHRINK) / (1 - NEED_SHRINK)
     wanted = share + max(0, budget.tokens("recall_max") - share) * ramp
     return max(0, min(int(wanted), most))

@@ -64,13 +64,17 @@ def weigh(exchange: Sequence[Entry], *, sticky: int) -> tuple[int, int]:
     own = attached = 0
     for entry in exchange:
         own += entry.tokens
-        if entry.attachment is not None and entry.attachment.tokens <= sticky:
+        if entry.attachment is not None and 0 < entry.attachment.tokens <= sticky:
             attached += entry.attachment.tokens
     return own, attached
 
 
 def fold(weights: Sequence[tuple[int, int]], *, high: int, low: int) -> Fold:
-    """The state after all exchanges; the newest one always stays."""
+    """The state after all exchanges; the newest one always stays.
+
+    Past the high-water mark, what recall put before old messages goes first. Exchanges
+    leave only where their own words are too many.
+    """
     start = bare = 0
     total = 0
     for position, (own, attached) in enumerate(weights):
@@ -79,23 +83,26 @@ def fold(weights: Sequence[tuple[int, int]], *, high: int, low: int) -> Fold:
             continue
         total -= sum(weight[1] for weight in weights[max(start, bare) : position + 1])
         bare = position + 1
+        if total <= high:
+            continue
         while total > low and start < position:
             total -= weights[start][0]
             start += 1
     return Fold(start, bare)
 
 
-def plan(entries: Sequence[Entry], *, high: int, low: int, sticky: int = 1 << 62) -> int:
+def plan(entries: Sequence[Entry], *, high: int, low: int) -> int:
     """The seq up to which entries should be summarised and leave; 0 for none.
+
+    Only the conversation's own words count. What recall put before them goes without a summary.
 
     Args:
         entries: Every entry that no summary covers, oldest first.
         high: Tokens at which the oldest exchanges are planned out.
         low: Tokens that are then left.
-        sticky: Recalled blocks larger than this are not repeated and weigh nothing.
     """
     exchanges = group(entries)
-    start = fold([weigh(exchange, sticky=sticky) for exchange in exchanges], high=high, low=low).start
+    start = fold([weigh(exchange, sticky=0) for exchange in exchanges], high=high, low=low).start
     return exchanges[start - 1][-1].seq if start else 0
 
 

@@ -24,7 +24,7 @@ _NEGATION = re.compile(
     r"only|exclusively|prefer|too|boring|tedious|tiring|unengaging|difficult|distracting|struggle)\b|n't\b"
 )
 _OVERLAP = 0.5
-"""Share of a stated instruction's content words that a span must hold to be that instruction."""
+"""Share of content words, of the stated instruction or of the span, that both hold if they are one."""
 _STATING = re.compile(
     r"\b(?:prefer|preference|always|never|from now on|"
     r"deadline|budget|my (?:name|goal|target|aim)|goal of|goal to|goal is|"
@@ -206,11 +206,13 @@ def prefeval_recall(folder: Path) -> Recall:
 def _holds(text: str, statement: str) -> bool:
     """Whether an active finding of the message is the statement, by its content words."""
     wanted = content_words(statement, "en")
-    return any(
-        len(wanted & content_words(text[one.start : one.end], "en")) >= _OVERLAP * len(wanted)
-        for one in _active(text)
-        if one.kind is not ConstraintKind.FACT
-    )
+    for one in _active(text):
+        given = content_words(text[one.start : one.end], "en")
+        shared = len(wanted & given)
+        near = shared >= _OVERLAP * len(wanted) or (shared > 1 and shared >= _OVERLAP * len(given))
+        if near and one.kind is not ConstraintKind.FACT:
+            return True
+    return False
 
 
 def beam_recall(folder: Path) -> Iterator[Recall]:

@@ -12,10 +12,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from langmem_plugin.errors import StoreClosed, StoreUnavailable
-from langmem_plugin.projections.chroma_index import ChromaIndex, collection_name, server_address, session_tag
+from langmem_plugin.projections.chroma_index import ChromaIndex, server_address
 from langmem_plugin.projections.exact_index import ExactIndex, nearest
 from langmem_plugin.projections.vector_folder import VectorFolder
-from langmem_plugin.projections.vector_health import WALK, is_healthy
+from langmem_plugin.projections.vector_repair import agrees, complete, is_sound, pour
 from langmem_plugin.projections.vector_table import Seqs, Vectors, VectorTable
 from langmem_plugin.records import SessionKey
 
@@ -345,45 +345,20 @@ class VectorIndex:
             folder.empty()
             self._did_wipe(wipe)
         generation = folder.generation()
-        if generation is None or not self._is_sound(folder, generation):
+        if generation is None or not is_sound(folder, generation, self._table, self._model, self._is_interrupted):
             self._check_interrupted()
             generation = self._build(folder)
         self._open(folder, generation)
-
-    def _is_sound(self, folder: VectorFolder, generation: int) -> bool:
-        clean = folder.is_clean(generation)
-        if clean is not None:
-            return clean
-        ids: list[str] = []
-        rows: list[Vectors] = []
-        step = max(1, self._table.count_vectors(self._model) // WALK)
-        for key in self._table.vector_keys(self._model):
-            self._check_interrupted()
-            seqs, vectors = self._table.vectors(key, self._model)
-            tag = session_tag(key)
-            ids += [f"{tag}:{seq}" for seq in seqs[::step].tolist()]
-            rows.append(vectors[::step])
-        stacked = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
-        return is_healthy(
-            folder.folder(generation), collection_name(self._model), ids, stacked, stop=self._is_interrupted
-        )
 
     def _build(self, folder: VectorFolder) -> int:
         generation = folder.fresh()
         chroma = ChromaIndex.in_folder(folder.folder(generation), self._model)
         try:
             self._rebuilds += 1
-            total = self._table.count_vectors(self._model)
-            done = 0
-            for key in self._table.vector_keys(self._model):
-                seqs, vectors = self._table.vectors(key, self._model)
-                for start in range(0, len(seqs), 1_000):
-                    self._check_interrupted()
-                    part = slice(start, start + 1_000)
-                    chroma.put(key, seqs[part], vectors[part])
-                    done += len(seqs[part])
-                    if self._progress is not None:
-                        self._progress(done, total)
+            for done, total in pour(chroma, self._table, self._model):
+                self._check_interrupted()
+                if self._progress is not None:
+                    self._progress(done, total)
         finally:
             chroma.close()
         folder.switch(generation)
@@ -401,12 +376,12 @@ class VectorIndex:
             return
         # Chroma is counted first: another process stores a vector before it indexes it.
         same_count = chroma.count() == self._table.count_vectors(self._model)
-        agrees = self._agrees(chroma)
-        keys = set() if same_count and agrees else set(self._table.vector_keys(self._model))
+        alike = agrees(chroma, self._table, self._model)
+        keys = set() if same_count and alike else set(self._table.vector_keys(self._model))
         while True:
             for key in sorted(keys, key=lambda key: (key.owner, key.session)):
                 self._check_interrupted()
-                self._complete_session(chroma, key, anew=not agrees)
+                complete(chroma, self._table, self._model, key, anew=not alike)
             surplus = chroma.count() > self._table.count_vectors(self._model)
             with self._changed:
                 keys, self._missed = self._missed, set()
@@ -419,26 +394,6 @@ class VectorIndex:
                 self._error = ""
                 self._changed.notify_all()
                 return
-
-    def _agrees(self, chroma: ChromaIndex) -> bool:
-        """Whether a sample of what the index holds is what is stored: a database may be restored."""
-        keys = self._table.vector_keys(self._model)
-        for key in keys[:: max(1, len(keys) // _SAMPLE)]:
-            held = chroma.seqs(key)
-            seqs, stored = self._table.vectors_of(key, self._model, held[:: max(1, len(held) // _SAMPLE)].tolist())
-            if len(seqs) and not np.allclose(chroma.vectors_of(key, seqs)[1], stored, atol=1e-4):
-                return False
-        return True
-
-    def _complete_session(self, chroma: ChromaIndex, key: SessionKey, *, anew: bool) -> None:
-        held = chroma.seqs(key)  # before the stored ones, for the same reason as above
-        seqs, vectors = self._table.vectors(key, self._model)
-        wanted = np.ones(len(seqs), bool) if anew else ~np.isin(seqs, held)
-        if wanted.any():
-            chroma.put(key, seqs[wanted], vectors[wanted])
-        gone = held[~np.isin(held, seqs)]
-        if len(gone):
-            chroma.remove(key, gone.tolist())
 
     def _wipe(self, timeout_s: float | None) -> None:
         """Have the worker remove the index, and wait until it has."""

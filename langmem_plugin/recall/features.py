@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
@@ -28,7 +29,18 @@ DENSE: Final = (
     "meaning_prev2", "meaning_next2", "meaning_around", "when",
 )  # fmt: skip
 """Features of the first step."""
-NEAR: Final = ("speaker", "answers", "answers_keyword", "answers_meaning", "asks", "substance")
+NEAR: Final = (
+    "speaker",
+    "answers",
+    "answers_keyword",
+    "answers_meaning",
+    "asks",
+    "substance",
+    "specific",
+    "time",
+    "time_asked",
+    "self",
+)
 """Features that the second step adds."""
 
 _AROUND: Final = 8
@@ -81,18 +93,26 @@ def near(first: Dense, seqs: Ints, entries: Mapping[int, Entry], query: str) -> 
     wanted = _wanted(query, {name for name in speakers.values() if name})
     words, meaning = first.rows[DENSE.index("keyword")], first.rows[DENSE.index("meaning")]
     extra = np.zeros((len(seqs), len(NEAR)))
+    when_asked = float(_WHEN.search(query) is not None)
     for row, seq in enumerate(seqs.tolist()):
         entry, before = entries.get(seq), entries.get(seq - 1)
         if entry is None:
             continue
-        answers = float(before is not None and asks(before.message.text))
+        text = entry.message.text[:_READ_CHARS]
+        words_of = _WORD.findall(text)
+        told = float(not _TIME.isdisjoint(map(str.lower, words_of)))
+        answers = float(before is not None and asks(before.message.text[-_READ_CHARS:]))
         extra[row] = (
             wanted.fits(entry.message, speakers[seq]),
             answers,
             answers * words[seq - 1],
             answers * meaning[seq - 1],
-            float(asks(entry.message.text)),
-            1.0 - math.exp(-len(entry.message.text) / _SUBSTANCE_CHARS),
+            float(asks(text)),
+            1.0 - math.exp(-len(text) / _SUBSTANCE_CHARS),
+            min(4, _specific(text)) / 4,
+            told,
+            told * when_asked,
+            float(not _SELF.isdisjoint(words_of)),
         )
     return np.concatenate([first.rows[:, seqs].T, extra], axis=1)
 
@@ -124,6 +144,18 @@ def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int,
     return out
 
 
+_READ_CHARS: Final = 2_000
+"""Of a long message so much is read for the features of the second step."""
+_WORD: Final = re.compile(r"\w+")
+_SELF: Final = frozenset({"I", "my", "My", "me", "we", "We", "our", "Our"})
+_TIME: Final = frozenset({
+    "yesterday", "last", "next", "ago", "week", "weeks", "month", "months", "tomorrow", "today", "tonight", "year",
+    "years", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "weekend", "since",
+    "recently", "just",
+})  # fmt: skip
+_WHEN: Final = re.compile(
+    r"\b(?:when|how long|what (?:date|day|month|year|time)|which (?:date|day|month|year))\b", re.IGNORECASE
+)
 _LABEL: Final = re.compile(r"\s*([^\W\d_][\w.'\u2019 -]{0,30}):\s")
 _QUESTION: Final = re.compile("[?\uff1f\u061f\u037e]")
 _FIRST_PERSON: Final = re.compile(r"\b(?:i|me|my|mine|myself)\b", re.IGNORECASE)
@@ -138,13 +170,24 @@ def speaker(message: Message) -> str:
     """Who says it: the message's name, or the name in a text of the form "Name: ..."; else ""."""
     if message.name:
         return message.name.strip()
-    found = _LABEL.match(message.text[:64])
+    text = message.text[:64]
+    found = _LABEL.match(text) if ":" in text else None
     return found.group(1).strip() if found else ""
 
 
 def asks(text: str) -> bool:
     """True if there is a question in it."""
-    return _QUESTION.search(text) is not None
+    return "?" in text or (not text.isascii() and _QUESTION.search(text) is not None)
+
+
+def _specific(text: str) -> int:
+    """Names and numbers in a text: capitals within a sentence, and words with a digit first."""
+    words = text.split()
+    return sum(
+        1
+        for before, word in pairwise(words)
+        if (word[0].isupper() and len(word) > 1 and before[-1] not in ".!?:" and word[1] != "'") or word[0].isdigit()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy import exc as sql_errors
@@ -49,6 +50,12 @@ class SqlDatabase:
         self._engine = self._open_engine()
         with self.translated():
             self._migrate()
+
+    @property
+    def instance(self) -> str:
+        """A random id that the database got when it was made; tells databases apart that share a Chroma server."""
+        with self.read() as connection:
+            return str(connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance")))
 
     @property
     def in_memory(self) -> bool:
@@ -157,7 +164,8 @@ class SqlDatabase:
                     raise SchemaTooNew(found=int(found), known=schema.SCHEMA)
                 return
             schema.metadata.create_all(connection)
-            connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA)))
+            for key, value in (("schema", str(schema.SCHEMA)), ("instance", uuid4().hex)):
+                connection.execute(schema.meta.insert().values(key=key, value=value))
 
 
 def _parse(url: str) -> URL:

@@ -31,6 +31,8 @@ class Staged:
 
     message: Message
     tokens: int
+    counter: str
+    """What counted them."""
     created_at: datetime
 
 
@@ -77,6 +79,8 @@ class TurnWrite:
     terms: tuple[Mapping[str, int], ...]
     """Keyword counts, one mapping a message; empty for a message without words."""
     attachment: Attachment | None = None
+    attached_to: int = 0
+    """Position within the turn of the message that the attachment stands before."""
     history_tokens: int = 0
     """What the request had for history; 0 keeps what the session knows."""
     constraints: tuple[NewConstraint, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -10,10 +10,23 @@ from sqlalchemy import RowMapping
 
 from langmem_plugin.messages import Message, dump_json, load_json
 from langmem_plugin.records import Attachment, Constraint, ConstraintKind, ConstraintState, Entry, Summary
+from langmem_plugin.store import schema
 from langmem_plugin.store.protocol import Staged
 
 Row: TypeAlias = "RowMapping | Mapping[str, Any]"
 """A row by column name."""
+
+ENTRY_COLUMNS = (
+    schema.messages.c.seq,
+    schema.messages.c.turn_id,
+    schema.messages.c.body,
+    schema.messages.c.tokens,
+    schema.messages.c.counter,
+    schema.messages.c.created_at,
+    schema.turns.c.attachment,
+    schema.turns.c.attached_seq,
+)
+"""What an entry is made of: a message, and its turn's attachment."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -43,18 +56,17 @@ def load_attachment(text: str | None) -> Attachment | None:
     return Attachment(text=data["text"], seqs=tuple(data["seqs"]), tokens=data["tokens"])
 
 
-def entry_of(row: Row) -> Entry:
-    """A row of messages, joined with its turn's attachment and first number."""
-    attachment = None
-    if row["attachment"] is not None and row["first_seq"] == row["seq"]:
-        attachment = load_attachment(row["attachment"])
+def entry_of(row: Sequence[Any]) -> Entry:
+    """A row of `ENTRY_COLUMNS`."""
+    seq, turn_id, body, tokens, counter, created_at, attachment, attached_seq = row
     return Entry(
-        seq=row["seq"],
-        turn=row["turn_id"],
-        message=Message.from_json(load_json(row["body"])),
-        tokens=row["tokens"],
-        created_at=from_micros(row["created_at"]),
-        attachment=attachment,
+        seq=seq,
+        turn=turn_id,
+        message=Message.from_json(load_json(body)),
+        tokens=tokens,
+        counter=counter,
+        created_at=from_micros(created_at),
+        attachment=load_attachment(attachment) if attachment is not None and attached_seq == seq else None,
     )
 
 
@@ -63,6 +75,7 @@ def staged_of(row: Row) -> Staged:
     return Staged(
         message=Message.from_json(load_json(row["body"])),
         tokens=row["tokens"],
+        counter=row["counter"],
         created_at=from_micros(row["created_at"]),
     )
 

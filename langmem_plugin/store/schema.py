@@ -61,8 +61,8 @@ turns = Table(
     Column("ended_at", BigInteger),
     Column("version", Integer),
     Column("first_seq", Integer),
+    Column("attached_seq", Integer),
     Column("attachment", Text),
-    Index("turns_by_first_seq", "session_id", "first_seq"),
     Index("turns_by_state", "session_id", "state"),
 )
 
@@ -75,6 +75,7 @@ staged = Table(
     Column("message_id", Text),
     Column("body", Text, nullable=False),
     Column("tokens", Integer, nullable=False),
+    Column("counter", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -89,6 +90,7 @@ messages = Table(
     Column("message_id", Text),
     Column("body", Text, nullable=False),
     Column("tokens", Integer, nullable=False),
+    Column("counter", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index("messages_by_id", "session_id", "message_id"),
 )

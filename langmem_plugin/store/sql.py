@@ -18,7 +18,9 @@ class SqlStore(SqlLog, SqlDerived):
     """A `Store` on SQLite."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(SqlDatabase(url))
+        database = SqlDatabase(url)
+        SqlLog.__init__(self, database)
+        SqlDerived.__init__(self, database)
 
     @property
     def database(self) -> SqlDatabase:
@@ -62,6 +64,7 @@ class SqlStore(SqlLog, SqlDerived):
             ):
                 connection.execute(delete(child).where(child.c.session_id == row["id"]))
             connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
+            self._postings.forget(row["id"])
         self._database.checkpoint()
 
     def close(self) -> None:

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Constraint, ConstraintState, Entry, SessionKey, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.posting_cache import PostingCache, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
-from langmem_plugin.store.rows import constraint_of, constraint_row, entry_of, summary_of, to_micros
-from langmem_plugin.store.sql_log import chunks, new_version, session_row
+from langmem_plugin.store.rows import ENTRY_COLUMNS, constraint_of, constraint_row, summary_of, to_micros
+from langmem_plugin.store.sql_log import chunks, fetch_entries, new_version, session_row
 
+_NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
 
 
@@ -29,6 +32,7 @@ class SqlDerived:
 
     def __init__(self, database: SqlDatabase) -> None:
         self._database = database
+        self._postings = PostingCache()
 
     # Keyword index
 
@@ -40,24 +44,25 @@ class SqlDerived:
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
-        table = schema.postings.c
-        found: dict[str, Postings] = {}
+        wanted = list(dict.fromkeys(terms))
         with self._database.read() as connection:
             row = session_row(connection, key)
             if row is None:
-                return found
-            for term in dict.fromkeys(terms):
-                result = connection.execute(
-                    select(table.seq, table.count, table.length)
-                    .where(table.session_id == row["id"], table.term == term)
-                    .order_by(table.seq)
-                )
-                rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
-                if rows:
-                    flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=3 * len(rows))
-                    columns = flat.reshape(-1, 3).T
-                    found[term] = Postings(columns[0], columns[1].astype(np.int32), columns[2].astype(np.int32))
-        return found
+                return {}
+            session_id, upto = row["id"], row["last_seq"]
+            found = self._postings.get(session_id, wanted)
+            missing = [term for term in wanted if term not in found]
+            stale = [term for term, (read_to, _) in found.items() if read_to < upto]
+            fresh = _read_postings(connection, session_id, missing, after=0)
+            later = _read_postings(connection, session_id, stale, after=min((found[t][0] for t in stale), default=0))
+        out = {term: postings for term, (_, postings) in found.items()}
+        read = {term: extended(None, fresh.get(term, _NO_ROWS)) for term in missing}
+        for term in stale:
+            rows = later.get(term, _NO_ROWS)
+            read[term] = extended(out[term], rows[rows[:, 0] > found[term][0]])
+        self._postings.put(session_id, upto, read)
+        out.update(read)
+        return {term: out[term] for term in wanted if len(out[term].seqs)}
 
     # Constraints
 
@@ -147,12 +152,12 @@ class SqlDerived:
             if row is None:
                 return []
             query = (
-                select(
-                    messages.c.seq,
-                    messages.c.turn_id,
-                    messages.c.body,
-                    messages.c.tokens,
-                    messages.c.created_at,
+                select(*ENTRY_COLUMNS)
+                .join(
+                    schema.turns,
+                    and_(
+                        schema.turns.c.session_id == messages.c.session_id, schema.turns.c.turn_id == messages.c.turn_id
+                    ),
                 )
                 .outerjoin(
                     embeddings,
@@ -166,8 +171,7 @@ class SqlDerived:
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
-            rows = connection.execute(query).mappings()
-            return [entry_of({**entry, "attachment": None, "first_seq": None}) for entry in rows]
+            return fetch_entries(connection, query)
 
     def save_vectors(self, key: SessionKey, model: str, seqs: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
         """See `Store.save_vectors`."""
@@ -249,6 +253,25 @@ class SqlDerived:
                     insert(table),
                     [{"session_id": row["id"], "model": model, "seq": seq, "vector": blob} for seq, blob in pairs],
                 )
+
+
+def _read_postings(
+    connection: Connection, session_id: int, terms: Sequence[str], *, after: int
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Rows of (seq, count, length) by term, ascending."""
+    table = schema.postings.c
+    found: dict[str, npt.NDArray[np.int64]] = {}
+    for chunk in chunks(terms):
+        result = connection.execute(
+            select(table.term, table.seq, table.count, table.length)
+            .where(table.session_id == session_id, table.term.in_(chunk), table.seq > after)
+            .order_by(table.term, table.seq)
+        )
+        rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
+        for term, group in groupby(rows, key=itemgetter(0)):
+            flat = np.fromiter(chain.from_iterable(one[1:] for one in group), dtype=np.int64)
+            found[term] = flat.reshape(-1, 3)
+    return found
 
 
 def _vectors(session_id: int, model: str) -> Any:

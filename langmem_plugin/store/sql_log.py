@@ -16,6 +16,7 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.rows import (
+    ENTRY_COLUMNS,
     Row,
     constraint_row,
     dump_attachment,
@@ -120,6 +121,7 @@ class SqlLog:
                 "ended_at": to_micros(now),
                 "version": version,
                 "first_seq": first,
+                "attached_seq": first + write.attached_to,
                 "attachment": dump_attachment(write.attachment),
             }
             if state is None:
@@ -175,7 +177,7 @@ class SqlLog:
             found: list[Entry] = []
             for chunk in chunks(wanted):
                 query = _entries(row["id"]).where(schema.messages.c.seq.in_(chunk))
-                found += [entry_of(entry) for entry in connection.execute(query).mappings()]
+                found += fetch_entries(connection, query)
         return found
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
@@ -213,7 +215,13 @@ def read_entries(
         query = query.where(schema.messages.c.seq <= upto)
     if limit is not None:
         query = query.limit(limit)
-    return [entry_of(row) for row in connection.execute(query).mappings()]
+    return fetch_entries(connection, query)
+
+
+def fetch_entries(connection: Connection, query: Select[Any]) -> list[Entry]:
+    """The entries of a query for `ENTRY_COLUMNS`."""
+    result = connection.execute(query)
+    return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
 
 
 def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple[int, int]:
@@ -227,15 +235,7 @@ def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple
 def _entries(session_id: int) -> Select[Any]:
     messages, turns = schema.messages.c, schema.turns.c
     return (
-        select(
-            messages.seq,
-            messages.turn_id,
-            messages.body,
-            messages.tokens,
-            messages.created_at,
-            turns.attachment,
-            turns.first_seq,
-        )
+        select(*ENTRY_COLUMNS)
         .join(schema.turns, (turns.session_id == messages.session_id) & (turns.turn_id == messages.turn_id))
         .where(messages.session_id == session_id)
         .order_by(messages.seq)
@@ -281,6 +281,7 @@ def _staged_rows(session_id: int, turn_id: str, staged: Sequence[Staged], positi
             "message_id": one.message.id,
             "body": dump_json(one.message.to_json()),
             "tokens": one.tokens,
+            "counter": one.counter,
             "created_at": to_micros(one.created_at),
         }
         for offset, one in enumerate(staged)
@@ -300,6 +301,7 @@ def _message_rows(
             "message_id": one.message.id,
             "body": dump_json(one.message.to_json()),
             "tokens": one.tokens,
+            "counter": one.counter,
             "created_at": to_micros(one.created_at),
         }
         for offset, one in enumerate(staged)

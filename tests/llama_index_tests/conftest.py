@@ -14,12 +14,13 @@ from llama_index.core.base.llms.types import (
     TextBlock,
     ToolCallBlock,
 )
-from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
+from pydantic import Field, PrivateAttr
+
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
-from pydantic import PrivateAttr
 
 
 class ScriptedLLM(FunctionCallingLLM):
@@ -31,7 +32,7 @@ class ScriptedLLM(FunctionCallingLLM):
 
     function_calling: bool = True
     chat_model: bool = True
-    script: list[Any] = []
+    script: list[Any] = Field(default_factory=list)
     _requests: list[list[ChatMessage]] = PrivateAttr(default_factory=list)
 
     @property

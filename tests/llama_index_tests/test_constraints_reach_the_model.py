@@ -11,6 +11,7 @@ from llama_index.core.chat_engine import (
 )
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
+
 from llama_index.memory.langmem_plugin import with_constraints
 from llama_index.memory.langmem_plugin.constrained import one_system
 
@@ -74,7 +75,7 @@ async def test_every_call_of_a_tool_loop(bound, scripted, call):
     llm = scripted(call("add", "c1", a=1, b=1), call("add", "c2", a=2, b=2), "done")
     await FunctionAgent(tools=[add], llm=llm).run(user_msg="Add.", memory=bound())
     assert [in_system(request) for request in llm.requests] == [True] * 3
-    steps = ["Thought: t\nAction: add\nAction Input: {\"a\": 1, \"b\": 1}"] * 2
+    steps = ['Thought: t\nAction: add\nAction Input: {"a": 1, "b": 1}'] * 2
     llm = scripted(*steps, ANSWER, function_calling=False)
     await ReActAgent(tools=[add], llm=llm).run(user_msg="Add.", memory=bound())
     assert [in_system(request) for request in llm.requests] == [True] * 3

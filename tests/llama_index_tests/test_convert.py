@@ -20,7 +20,6 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.memory.langmem_plugin.convert import from_message, to_message
 from openai.types.chat import ChatCompletionMessageToolCall
 from openai.types.chat.chat_completion_message_tool_call import Function
 
@@ -38,6 +37,7 @@ from langmem_plugin.messages import (
     tool_result,
     user,
 )
+from llama_index.memory.langmem_plugin.convert import from_core, to_core
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 OPENAI_CALL = ChatCompletionMessageToolCall(
@@ -135,13 +135,13 @@ def through_store(message):
 def test_same_framework_round_trip_is_exact(name):
     """Every LlamaIndex message comes back equal from the store, as LlamaIndex dumps it."""
     given = MESSAGES[name]
-    assert from_message(through_store(to_message(given))).model_dump() == given.model_dump()
+    assert from_core(through_store(to_core(given))).model_dump() == given.model_dump()
 
 
 @pytest.mark.parametrize("name", ["text", "two texts", "image data", "tool", "tool call", "thinking", "named", "facts"])
 def test_no_payload_where_the_neutral_form_is_enough(name):
     """What the neutral fields can express carries no second copy of itself."""
-    assert to_message(MESSAGES[name]).payload is None
+    assert to_core(MESSAGES[name]).payload is None
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_no_payload_where_the_neutral_form_is_enough(name):
 )
 def test_every_form_of_tool_call_is_neutral(name):
     """Tool calls are found in each form that LlamaIndex's integrations use."""
-    (call,) = to_message(MESSAGES[name]).tool_calls
+    (call,) = to_core(MESSAGES[name]).tool_calls
     assert call.name == "add"
     assert json.loads(call.arguments)["a"] == 1
     assert call.id == (None if name == "function call" else "c1")
@@ -159,7 +159,7 @@ def test_langchain_messages_arrive_whole():
     """Tool calls, images, thinking and results that another framework stored become LlamaIndex's own blocks."""
     data = base64.b64encode(PNG).decode()
     said = Message(role=Role.USER, blocks=(Text("see"), Media(kind="image", data=data, mime_type="image/png")))
-    chat = from_message(said)
+    chat = from_core(said)
     assert chat.blocks[1].resolve_image().read() == PNG
     assert chat.blocks[1].image_mimetype == "image/png"
 
@@ -169,20 +169,20 @@ def test_langchain_messages_arrive_whole():
         tool_calls=(ToolCall(id="c1", name="add", arguments='{"a":1}'), ToolCall(id="c2", name="add", arguments="{")),
         id="run-1",
     )
-    chat = from_message(called)
+    chat = from_core(called)
     assert [block.block_type for block in chat.blocks] == ["thinking", "tool_call", "tool_call"]
     assert chat.blocks[0].additional_information == {"signature": "sig"}
     assert chat.blocks[1].tool_kwargs == {"a": 1}
     assert chat.blocks[2].tool_kwargs == "{"
 
-    result = from_message(tool_result("3", call_id="c1", name="add"))
+    result = from_core(tool_result("3", call_id="c1", name="add"))
     assert result.role == "tool"
     assert result.additional_kwargs == {"tool_call_id": "c1", "name": "add"}
 
 
 def test_foreign_blocks_keep_their_text():
     """A block that only LangChain knows is shown by its text, and left out if it has none."""
-    chat = from_message(
+    chat = from_core(
         Message(
             role=Role.ASSISTANT,
             blocks=(
@@ -196,7 +196,7 @@ def test_foreign_blocks_keep_their_text():
 
 def test_a_stream_of_bytes_is_kept_as_its_bytes():
     """An image given as an open file is stored as base64 data."""
-    chat = from_message(through_store(to_message(ChatMessage(blocks=[ImageBlock(image=io.BytesIO(PNG))]))))
+    chat = from_core(through_store(to_core(ChatMessage(blocks=[ImageBlock(image=io.BytesIO(PNG))]))))
     assert chat.blocks[0].resolve_image().read() == PNG
 
 
@@ -204,17 +204,15 @@ def test_a_vanished_file_does_not_break_the_history(tmp_path):
     """An image block by path can be read back after the file was deleted."""
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
-    stored = through_store(to_message(ChatMessage(blocks=[ImageBlock(path=path)])))
-    assert from_message(stored).blocks[0].path == path
+    stored = through_store(to_core(ChatMessage(blocks=[ImageBlock(path=path)])))
+    assert from_core(stored).blocks[0].path == path
     path.unlink()
-    assert str(from_message(stored).blocks[0].url).endswith("/a.png")
+    assert str(from_core(stored).blocks[0].url).endswith("/a.png")
 
 
 def test_what_json_cannot_hold_is_kept_as_text():
     """An odd object in additional_kwargs does not lose the message."""
-    chat = from_message(
-        through_store(to_message(ChatMessage(content="x", additional_kwargs={"raw": {1, 2}, "o": object})))
-    )
+    chat = from_core(through_store(to_core(ChatMessage(content="x", additional_kwargs={"raw": {1, 2}, "o": object}))))
     assert chat.content == "x"
     assert "object" in chat.additional_kwargs["o"]
 
@@ -225,10 +223,10 @@ def test_a_cycle_is_refused():
     loop["again"] = loop
     message = ChatMessage.model_construct(role="user", blocks=[], additional_kwargs={"loop": loop})
     with pytest.raises(InvalidMessage):
-        to_message(message)
+        to_core(message)
 
 
 def test_neutral_helpers_round_trip():
     """A message made without a framework is the same after a visit to LlamaIndex."""
     for message in (user("hi"), assistant("yes", ToolCall(id="1", name="f", arguments='{"a": 1}'))):
-        assert to_message(from_message(message)) == message
+        assert to_core(from_core(message)) == message

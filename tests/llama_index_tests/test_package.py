@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import llama_index.memory.langmem_plugin as package
 import pytest
 
 import langmem_plugin
+import llama_index.memory.langmem_plugin as package
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,14 +43,14 @@ def test_a_missing_llama_index_names_the_extra():
 def test_examples_run(name, tmp_path):
     """Each example runs offline as it stands and shows that the constraint reached the model."""
     path = [str(Path(langmem_plugin.__file__).parents[1]), str(Path(package.__file__).parents[3])]
+    script = str(ROOT / "examples" / f"{name}.py")
     done = subprocess.run(
         [
             sys.executable,
             "-W",
             "ignore",
             "-c",
-            f"import sys, runpy; sys.path[:0] = {path!r}; runpy.run_path({str(ROOT / 'examples' / name)!r} + '.py', "
-            "run_name='__main__')",
+            f"import sys, runpy; sys.path[:0] = {path!r}; runpy.run_path({script!r}, run_name='__main__')",
         ],
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
+
 from llama_index.memory.langmem_plugin import HybridMemoryRetriever
 
 
@@ -24,7 +25,9 @@ async def test_it_finds_what_was_said(filled):
     assert found[0].text == "The code of the garden door is 7351."
     assert found[0].metadata["role"] == "user"
     assert 0 <= found[0].score <= 1
-    again = await HybridMemoryRetriever(filled.session, similarity_top_k=2).aretrieve("garden door code")
+    again = await HybridMemoryRetriever(filled.session, similarity_top_k=2).aretrieve(
+        "Which code opens the garden door?"
+    )
     assert again[0].node_id == found[0].node_id
 
 

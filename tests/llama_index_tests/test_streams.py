@@ -1,6 +1,7 @@
 """Streams that nobody reads to the end: nothing is lost, and roles stay in order."""
 
 import asyncio
+import itertools
 import threading
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_late_answer_after_the_next_one_is_kept(slow, buffer, said):
     writer.join()
     assert sorted(text for _, text in said(buffer.get_all())) == ["First?", "Second?", "four", "one two three"]
     roles = [m.role.value for m in buffer.get()]
-    assert all(one != other for one, other in zip(roles, roles[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(roles))
 
 
 async def test_a_cancelled_stream_still_stores_its_answer(scripted, buffer, said):

@@ -21,6 +21,8 @@ from langmem_plugin.projections.constraints.vocabulary import Language, language
 from langmem_plugin.records import Constraint
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_LONGEST = 400
+"""Characters of a sentence in which endings are looked for; nobody takes back in more."""
 _TOPIC_SHARE = 0.6
 """Of a topic's words, how many an earlier constraint must hold to be meant."""
 _SAME_SHARE = 0.6
@@ -112,6 +114,8 @@ def endings(
         At most one ending for each constraint.
     """
     sentence = low[start:end]
+    if len(sentence) > _LONGEST:
+        return
     for language in spoken_in:
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:

@@ -37,7 +37,7 @@ _INTRODUCED = re.compile(
     r"(?i)\b(?:e-?mail|mail|message|article|text|document|docs?|page|website|web ?site|post|tweet|review|letter|"
     r"transcript|logs?|output|error|code|snippet|files?|contents?|paragraph|excerpt|quote|passage|report|readme|"
     r"ticket|response|prompt|story|conversation|chat|abstract|section|comments?|note from|description|results?|"
-    r"resume|cv|essay|draft|lyrics|poem|sentence|wikipedia|manual|policy|he|she|it|they|friend|boss|"
+    r"resume|cv|essay|draft|lyrics|poem|sentence|wikipedia|manual|policy|he|she|it|they|friend|boss|user|customer|assistant|tool|instructions?|says?|said|wrote|writes|told|reads|states?|replied|quoted?|posted|"
     r"colleague|sign|label|book|mom|mum|dad|wife|husband|nachricht|artikel|datei|seite|"
     r"texte|courriel|fichier|correo|mensaje|texto|archivo|testo|messaggio|arquivo|bericht|tekst|bestand|"
     r"summari[sz]e|translate|proofread|rewrite|re-write|rephrase|edit|fix|check|review|analy[sz]e|explain|"
@@ -63,8 +63,9 @@ _QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
 _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
+_ANY_QUOTE = re.compile("[\"“„«「『'‘`]")
 _QUOTES = re.compile(
-    r"\"[^\"\n]{1,2000}\"|“[^“”\n]{1,2000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
+    r"\"[^\"\n]{1,20000}\"|“[^“”\n]{1,20000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
     r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
     r"|‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)"
     r"|`[^`\n]{1,400}`"
@@ -77,11 +78,16 @@ _INVISIBLE = re.compile(
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f]"
     "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
 )
+_MAYBE_DOUBTFUL = re.compile(
+    "[\u00ad\u034f\u0370-\u03ff\u0400-\u04ff\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\uff21-\uff5a\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
+)
+"""Without one of these among its characters a message hides nothing."""
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
 _MIXED = re.compile(
     "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
 )
-_BASE64 = re.compile(r"\b(?=[A-Za-z0-9+/]{0,200}\d)(?=[A-Za-z0-9+/]{0,200}[A-Z])[A-Za-z0-9+/]{40,}={0,2}")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,14 +189,15 @@ def spoken(text: str) -> Spoken:
     """
     doubtful = _is_doubtful(text)
     text, whole_quote = _unquoted(text)
+    text = _without_blocks(text)
+    if not whole_quote:
+        text = _without_quotes(text)
+    # Last, so that a marker inside a paste does not hide where the paste ends.
     if _MARKED.search(text):
         for marker in (_ROLE, _MAIL):
             found = marker.search(text)
             if found:
                 text = text[: found.start()] + BLOCK * (len(text) - found.start())
-    text = _without_blocks(text)
-    if not whole_quote:
-        text = _without_quotes(text)
     if len(text) > 40 and _BASE64.search(text):
         text = _cover(text, [found.span() for found in _BASE64.finditer(text)], INLINE)
     return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote)
@@ -200,6 +207,8 @@ def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
     if text.isascii():
         return not text.isprintable() and bool(_INVISIBLE.search(text))
+    if not _MAYBE_DOUBTFUL.search("".join(set(text))):
+        return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
     return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
 
@@ -216,12 +225,16 @@ def _unquoted(text: str) -> tuple[str, bool]:
 
 
 def _without_blocks(text: str) -> str:
-    """Code, quoted lines, introduced pastes, letters, tagged and bracketed blobs masked."""
-    if "```" in text or "~~~" in text:
-        text = _cover(text, _pairs(text, _FENCE, lone_to_end=True), BLOCK)
-    if ":" in text or "：" in text:
-        text = _cover(text, _introduced(text), BLOCK)
+    """Code, quoted lines, introduced pastes, letters, tagged and bracketed blobs masked.
+
+    Each sort is looked for in the unmasked text: what one paste holds must not hide where
+    another ends.
+    """
     blocks: list[tuple[int, int]] = []
+    if "```" in text or "~~~" in text:
+        blocks += _pairs(text, _FENCE, lone_to_end=True)
+    if ":" in text or "：" in text:
+        blocks += _introduced(text)
     if ">" in text or "|" in text or "│" in text:
         blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
@@ -237,6 +250,8 @@ def _without_blocks(text: str) -> str:
 
 def _without_quotes(text: str) -> str:
     """Quotations inside sentences masked, and what follows a long one that never closes."""
+    if not _ANY_QUOTE.search(text):
+        return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
     text = _cover(text, quotes, INLINE)
     lone = _OPEN_QUOTE.search(text)

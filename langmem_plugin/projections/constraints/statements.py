@@ -8,7 +8,11 @@ from collections.abc import Iterator
 LONGEST = 1_200
 """Characters of one sentence that are read as a whole; a longer one is cut at a space, so work stays linear."""
 
-_END = re.compile(r"(?<![.!?…])[.!?…]++[\"”'’)\]]{0,4}(?=\s|$)|[。！？；｡]++[」』”]?|\n++")
+_END = re.compile(
+    # One set first: the engine then skips to the next mark.
+    r"[.!?…。！？；｡\n](?:(?<=[.!?…])(?<![.!?…]{2})[.!?…]*+[\"”'’)\]]{0,4}(?=\s|$)"
+    r"|(?<=[。！？；｡])[。！？；｡]*+[」』”]?|(?<=\n)\n*+)"
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|dr|mr|mrs|ms|prof|st|no|approx|inc|ltd|jr|sr|fig|al|z\.b|bzw|ca|usw|nr|p\.ex|sra?|art|ej|"
     r"bv|[A-Za-z])|\d)\.$",

@@ -11,14 +11,14 @@ except ModuleNotFoundError as error:
 
 from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
 from llama_index.memory.langmem_plugin.constrained import with_constraints
-from llama_index.memory.langmem_plugin.convert import from_message, to_message
+from llama_index.memory.langmem_plugin.convert import from_core, to_core
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
 
 __all__ = [
     "HybridChatMemoryBuffer",
     "HybridMemoryRetriever",
     "TokenLimitExceeded",
-    "from_message",
-    "to_message",
+    "from_core",
+    "to_core",
     "with_constraints",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 from uuid import uuid4
@@ -20,13 +21,14 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context.request import Context, ContextReport
 from langmem_plugin.errors import BudgetTooSmall, InvalidMessage, InvalidSetting
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import Message, Role, system as system_message
+from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import system as system_message
 from langmem_plugin.session import Session
 from llama_index.memory.langmem_plugin.arrange import Insert, arrange, extra_messages
 from llama_index.memory.langmem_plugin.callers import Caller, caller
 from llama_index.memory.langmem_plugin.chat_store import SessionChatStore
 from llama_index.memory.langmem_plugin.conversation import Conversation, conversation
-from llama_index.memory.langmem_plugin.convert import from_message, to_message
+from llama_index.memory.langmem_plugin.convert import from_core, to_core
 from llama_index.memory.langmem_plugin.opening import (
     IN_MEMORY,
     Tokenizer,
@@ -101,6 +103,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         if "token_limit" not in data:
             settings = memory.config if memory is not None else config
             data["token_limit"] = settings.budget.prompt if settings is not None else DEFAULT_TOKEN_LIMIT
+        own = memory is None and is_in_memory(url)
         if memory is None:
             memory = open_memory(
                 url,
@@ -120,6 +123,8 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         self._memory = memory
         self._model_name = model_name
         self._talk = conversation(memory, self.session_id, owner=self.owner)
+        if own:  # nobody else can open it: it ends with its last buffer, and its threads with it
+            weakref.finalize(self._talk, memory.close, 0).atexit = False
         self.chat_store = SessionChatStore(self.chat_store_key, self._talk)
 
     @classmethod
@@ -200,7 +205,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         earlier = chat_history
         if earlier is None and chat_store is not None:
             earlier = chat_store.get_messages(chat_store_key)
-        if earlier and not buffer._talk.seed([to_message(message) for message in earlier]):
+        if earlier and not buffer._talk.seed([to_core(message) for message in earlier]):
             logger.warning("the session does not go on from the chat history given; it keeps what it holds")
         return buffer
 
@@ -227,7 +232,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     def get_all(self) -> list[ChatMessage]:
         """The whole transcript as it was put, the open turn included; copies."""
-        return [from_message(message) for message in self._talk.transcript()]
+        return [from_core(message) for message in self._talk.transcript()]
 
     async def aget_all(self) -> list[ChatMessage]:
         """See `get_all`."""
@@ -240,7 +245,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     @property
     def session(self) -> Session:
-        """The session behind this buffer: history, recall, constraints."""
+        """The session behind this buffer: history, recall, constraints; keep the buffer if it lives in memory."""
         return self._talk.session
 
     @property
@@ -353,12 +358,11 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         messages, constraints = data.pop("messages", ()), data.pop("constraints", ())
         ticket = data.pop("ticket", "")
         config = data.pop("config", None)
-        known = kwargs.pop("memory", None) or find_memory(ticket, str(data.get("url", IN_MEMORY)))
-        if known is not None:
+        if "memory" not in kwargs and (known := find_memory(ticket, str(data.get("url", IN_MEMORY)))) is not None:
+            kwargs = {"memory": known}
+        if kwargs.get("memory") is not None:
             data.pop("url", None)
-            if find_memory(ticket, "") is known or messages:
-                kwargs.pop("embedder", None), kwargs.pop("summarizer", None), kwargs.pop("tokenizer_fn", None)
-            return cls(memory=known, **data, **kwargs)
+            return cls(**data, **kwargs)
         settings = MemoryConfig.model_validate_json(json.dumps(config)) if config is not None else None
         buffer = cls(config=settings, **data, **kwargs)
         if messages and not buffer._talk.transcript():
@@ -399,15 +403,17 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     def _get(self, input: Any, initial_token_count: int, who: Caller) -> list[ChatMessage]:
         talk, query = self._talk, _text_of(input)
+        opening = talk.opening()
+        system = "\n\n".join(text for text in (self.system, *opening) if text)
         budget = self._budget(initial_token_count, who)
         turn = None if who.appends_input else talk.pending()
         context: Context
         if turn is not None and (query is None or _asks(turn.messages, query)):
-            context = turn.context(system=self.system, budget=budget)
+            context = turn.context(system=system, budget=budget)
         else:
-            context = talk.session.context(query, system=self.system, budget=budget, recall_as="pair")
+            context = talk.session.context(query, system=system, budget=budget, recall_as="pair")
         self._report = context.report
-        return arrange(context, insert=self.insert, who=who)
+        return arrange(context, insert=self.insert, who=who, opening=opening)
 
     def _budget(self, initial_token_count: int, who: Caller) -> Budget:
         counter = self._memory.counter
@@ -425,14 +431,14 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 def _checked(message: Any) -> Message:
     if not isinstance(message, ChatMessage):
         raise InvalidMessage(f"a message is a {type(message).__name__}", "pass a llama_index ChatMessage")
-    return to_message(message)
+    return to_core(message)
 
 
 def _text_of(input: Any) -> str | None:
     if input is None:
         return None
     if isinstance(input, ChatMessage):
-        return to_message(input).text
+        return to_core(input).text
     return input.query_str if isinstance(input, QueryBundle) else str(input)
 
 

@@ -46,7 +46,7 @@ class Caller:
 
 def caller() -> Caller:
     """Who called the method of the memory that calls this."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001
     for _ in range(_FRAMES):
         if frame is None:
             break

@@ -7,7 +7,7 @@ from llama_index.core.storage.chat_store import BaseChatStore
 from pydantic import PrivateAttr
 
 from llama_index.memory.langmem_plugin.conversation import Conversation
-from llama_index.memory.langmem_plugin.convert import from_message, to_message
+from llama_index.memory.langmem_plugin.convert import from_core, to_core
 
 
 class SessionChatStore(BaseChatStore):  # type: ignore[misc, unused-ignore]
@@ -28,16 +28,16 @@ class SessionChatStore(BaseChatStore):  # type: ignore[misc, unused-ignore]
     def set_messages(self, key: str, messages: list[ChatMessage]) -> None:
         """Make the transcript equal to `messages`."""
         self._check(key)
-        self._talk.replace([to_message(message) for message in messages])
+        self._talk.replace([to_core(message) for message in messages])
 
     def get_messages(self, key: str) -> list[ChatMessage]:
         """Copies of every message, oldest first."""
-        return [from_message(message) for message in self._talk.transcript()] if key == self.key else []
+        return [from_core(message) for message in self._talk.transcript()] if key == self.key else []
 
     def add_message(self, key: str, message: ChatMessage) -> None:
         """Add one message; durable when it returns."""
         self._check(key)
-        self._talk.put(to_message(message))
+        self._talk.put(to_core(message))
 
     def delete_messages(self, key: str) -> list[ChatMessage] | None:
         """Forget the session; gives what it held."""

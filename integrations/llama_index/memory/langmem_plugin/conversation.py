@@ -10,16 +10,22 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final
-from weakref import WeakValueDictionary
+from uuid import uuid4
+from weakref import WeakValueDictionary, ref
 
 from langmem_plugin.errors import TurnClosed
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import Message, Role, ToolCall
 from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
+from llama_index.memory.langmem_plugin.convert import with_payload
 
-_answering: ContextVar[tuple[Conversation, str] | None] = ContextVar("langmem_plugin_answering", default=None)
+_OPENING: Final = 4
+"""How many messages at the beginning of a session may be system messages that are kept as such."""
+
+_answering: ContextVar[tuple[ref[Conversation], str] | None] = ContextVar("langmem_plugin_answering", default=None)
 """The turn whose answer this context produces; a stream's writer runs in a copy of it."""
 
 
@@ -55,6 +61,13 @@ class Conversation:
             said = [entry.message for entry in self.session.history()]
             return said + list(turn.messages if turn is not None else ())
 
+    def opening(self) -> list[str]:
+        """The system messages that stand before anything else: the developer's, put into the history."""
+        said = [entry.message for entry in self.session.history(limit=_OPENING)]
+        if len(said) < _OPENING and (turn := self.pending()) is not None:
+            said.extend(turn.messages)
+        return [message.text for message in takewhile(lambda message: message.role is Role.SYSTEM, said)]
+
     def put(self, message: Message, *, from_stream: bool = False) -> str | None:
         """Add one message; durable when it returns.
 
@@ -83,7 +96,7 @@ class Conversation:
         with self._lock:
             turn = self.pending()
             if turn is not None and messages[0].role is not Role.USER:
-                self._continue(turn, messages)
+                self._continue(turn, _steps(messages))
                 return
             first, *rest = _exchanges(messages)
             if turn is not None and _same(first[0], turn.messages[-1]):  # the open turn's message, again
@@ -163,11 +176,11 @@ class Conversation:
 
     def _answers_an_earlier_turn(self, turn: Turn) -> bool:
         mark = _answering.get()
-        return mark is not None and mark[0] is self and mark[1] != turn.id
+        return mark is not None and mark[0]() is self and mark[1] != turn.id
 
     def mark_context(self, turn_id: str | None) -> None:
         """Note in the caller's context which turn the answers that come from it belong to."""
-        _answering.set((self, turn_id) if turn_id is not None else None)
+        _answering.set((ref(self), turn_id) if turn_id is not None else None)
 
 
 _conversations: WeakValueDictionary[tuple[int, str, str], Conversation] = WeakValueDictionary()
@@ -187,6 +200,23 @@ def conversation(memory: Memory, session_id: str, *, owner: str) -> Conversation
 def _is_answer(messages: Sequence[Message]) -> bool:
     """Whether the last message is the assistant's and asks for no tool."""
     return bool(messages) and messages[-1].role is Role.ASSISTANT and not messages[-1].tool_calls
+
+
+def _steps(messages: Sequence[Message]) -> list[Message]:
+    """An agent's notes, with what its code printed marked as a tool's words.
+
+    `CodeActAgent` hands its model the result of the code in the user's role. The user did
+    not say it, so it may not become a constraint; as a call and its result it stays with
+    the code it belongs to. The payload keeps LlamaIndex's own form for LlamaIndex.
+    """
+    steps = list(messages)
+    for place, message in enumerate(steps):
+        before = steps[place - 1] if place else None
+        if message.role is Role.USER and before is not None and before.role is Role.ASSISTANT and not before.tool_calls:
+            call = ToolCall(id=f"code_{uuid4().hex[:12]}", name="execute", arguments="{}")
+            steps[place - 1] = replace(with_payload(before), tool_calls=(call,))
+            steps[place] = replace(with_payload(message), role=Role.TOOL, tool_call_id=call.id)
+    return steps
 
 
 def _exchanges(messages: Iterable[Message]) -> list[list[Message]]:

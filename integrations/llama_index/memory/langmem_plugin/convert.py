@@ -63,7 +63,7 @@ _OWN_FIELDS: Final = frozenset({"tool_calls", "function_call", "tool_call_id", "
 """Keys of `additional_kwargs` that are part of the message rather than facts about it."""
 
 
-def to_message(chat: ChatMessage) -> Message:
+def to_core(chat: ChatMessage) -> Message:
     """The neutral form of a `ChatMessage`.
 
     Bytes become base64, and a value that JSON has no form for is kept as its text.
@@ -90,12 +90,12 @@ def to_message(chat: ChatMessage) -> Message:
         name=name if isinstance(name, str) else None,
         metadata={key: value for key, value in extra.items() if key not in _OWN_FIELDS},
     )
-    if _same(from_message(message), chat):
+    if _same(from_core(message), chat):
         return message
     return replace(message, payload=Payload(framework=FRAMEWORK, data=_dump(chat, extra)))
 
 
-def from_message(message: Message) -> ChatMessage:
+def from_core(message: Message) -> ChatMessage:
     """A new `ChatMessage`; exactly the stored one if it came from LlamaIndex."""
     if message.payload is not None and message.payload.framework == FRAMEWORK:
         try:
@@ -112,12 +112,12 @@ def from_message(message: Message) -> ChatMessage:
     return ChatMessage(role=MessageRole(message.role.value), blocks=blocks, additional_kwargs=extra)
 
 
-def tool_calls_of(chat: ChatMessage) -> bool:
-    """Whether an assistant's message asks for tools, in the new form or the old ones."""
-    if any(isinstance(block, ToolCallBlock) for block in chat.blocks):
-        return True
-    extra = chat.additional_kwargs
-    return bool(extra.get("tool_calls") or extra.get("function_call"))
+def with_payload(message: Message) -> Message:
+    """The message with LlamaIndex's own form beside it, so that its neutral fields may differ from that."""
+    if message.payload is not None:
+        return message
+    chat = from_core(message)
+    return replace(message, payload=Payload(framework=FRAMEWORK, data=_dump(chat, _plain(chat.additional_kwargs))))
 
 
 def _same(one: ChatMessage, other: ChatMessage) -> bool:
@@ -275,10 +275,12 @@ def _address(block: Any) -> str | None:
 
 
 def _data(value: bytes | IOBase | None) -> str | None:
-    if isinstance(value, IOBase):
+    if value is None or isinstance(value, bytes):
+        data = value
+    else:
         value.seek(0)
-        value = value.read()
-    return _base64_text(value) if value else None
+        data = value.read()  # type: ignore[attr-defined, unused-ignore]
+    return _base64_text(data) if data else None
 
 
 def _base64_text(value: bytes) -> str:
@@ -333,7 +335,7 @@ def _legacy_calls(extra: Mapping[str, Any]) -> Iterable[ToolCall]:
                 arguments=_arguments(call.get("tool_kwargs") or {}),
             )
         elif call.get("name") is not None:  # Ollama, Anthropic, Bedrock: {"name", "input" | "args" | "arguments"}
-            given = next((call[key] for key in ("arguments", "args", "input") if call.get(key) is not None), {})
+            given: Any = next((call[key] for key in ("arguments", "args", "input") if call.get(key) is not None), {})
             yield ToolCall(
                 id=_text_or_none(call.get("id") or call.get("toolUseId")),
                 name=str(call["name"]),

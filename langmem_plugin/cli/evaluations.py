@@ -1,0 +1,171 @@
+"""The evaluations that `langmem-plugin eval` knows; each module is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from langmem_plugin.errors import InvalidSetting
+
+Outcome = tuple[str, Any]
+"""A table in Markdown, and the figures as plain JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One evaluation: its name, what it tells, its arguments and what runs it."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Outcome]
+
+
+def _overhead_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--messages", type=_numbers, default=(100, 1_000, 10_000), metavar="N,N", help="(100,1000,10000)"
+    )
+    parser.add_argument("--budget", type=int, default=4_000, metavar="N", help="tokens of a request (4000)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
+
+
+def _overhead(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import overhead
+
+    results = overhead.measure(
+        sorted(arguments.messages), budget=arguments.budget, rounds=arguments.rounds, progress=_progress
+    )
+    return overhead.to_markdown(results), [asdict(result) for result in results]
+
+
+def _constraints_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--labelled", type=Path, metavar="FILE", help="labelled sentences, JSON lines")
+
+
+def _constraints(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import constraints
+
+    report = constraints.evaluate(arguments.data, labelled=arguments.labelled)
+    return constraints.to_markdown(report), report.to_json()
+
+
+def _recall_arguments(parser: argparse.ArgumentParser) -> None:
+    _conversations_arguments(parser)
+    parser.add_argument(
+        "--embedder", metavar="NAME", help='recall by meaning, too: "chroma", a folder, a model\'s name'
+    )
+    parser.add_argument(
+        "--level",
+        choices=("requests", "turns"),
+        default="requests",
+        help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
+    )
+
+
+def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=_conversations, required=True, metavar="PATH", help="conversations: file or folder"
+    )
+    parser.add_argument(
+        "--budget", type=_numbers, default=(1_000, 2_000, 4_000), metavar="N,N", help="tokens (1000,2000,4000)"
+    )
+
+
+def _recall(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.embedders import as_embedder
+    from langmem_plugin.evaluation.loaders import load
+    from langmem_plugin.memory import Memory
+
+    metrics = _module("metrics")
+    module = _module("recall" if arguments.level == "turns" else "requests")
+    embedder = as_embedder(arguments.embedder)
+    conversations = load(arguments.data)
+    if arguments.level == "turns":
+        rows = module.turn_level(conversations, embedder=embedder, progress=_progress)
+    else:
+        rows = module.evidence_level(
+            conversations,
+            lambda clock: Memory.open(embedder=embedder, clock=clock),
+            budgets=arguments.budget,
+            progress=_progress,
+        )
+    return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
+
+
+def _frameworks(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation.frameworks import check, to_markdown
+    from langmem_plugin.evaluation.loaders import load
+
+    outcomes = check(load(arguments.data), budgets=arguments.budget, most=arguments.most, progress=_progress)
+    return to_markdown(outcomes), [asdict(outcome) for outcome in outcomes]
+
+
+def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
+    _conversations_arguments(parser)
+    parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
+
+
+EVALUATIONS = (
+    Evaluation(
+        name="overhead",
+        help="milliseconds that the memory takes beside the model, at growing lengths of history",
+        add_arguments=_overhead_arguments,
+        run=_overhead,
+    ),
+    Evaluation(
+        name="recall",
+        help="how much of the evidence for questions about the past stands in the request",
+        add_arguments=_recall_arguments,
+        run=_recall,
+    ),
+    Evaluation(
+        name="constraints",
+        help="how many of the users' standing statements the rules find, and how many they make up",
+        add_arguments=_constraints_arguments,
+        run=_constraints,
+    ),
+    Evaluation(
+        name="frameworks",
+        help="whether every request that reaches a model through both adapters is within budget, valid and complete",
+        add_arguments=_frameworks_arguments,
+        run=_frameworks,
+    ),
+)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers such as 1000,2000")
+    return numbers
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"langmem_plugin.evaluation.{name}")
+    except ModuleNotFoundError as error:
+        raise InvalidSetting("eval", name, "this release does not have that evaluation") from error
+
+
+def _conversations(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no {text}")
+    return path / "locomo" if (path / "locomo").is_dir() else path
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return folder
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr)
