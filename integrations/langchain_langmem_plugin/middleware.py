@@ -35,7 +35,9 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
     run with the same message goes on with it.
 
     One instance serves every thread. What is recorded is what the state holds when the
-    model is called, so middleware that redacts does so before anything is kept.
+    model is called, so middleware that redacts does so before anything is kept. The log
+    only grows: a thread that is forked or edited in LangGraph needs a session of its own,
+    and what is deleted from a state is forgotten with `session.clear`.
 
     Args:
         memory: The memory, shared by all agents of the process.

@@ -276,11 +276,11 @@ class _WithMemory(Runnable[Any, Any]):
         run.shown = context.conversation
 
     def _finish(self, run: _Run, output: Any) -> None:
-        said = to_core_all(said_in(output, self._keys.output))
+        said = to_core_all(message for message in said_in(output, self._keys.output) if message.type != "system")
         size = len(run.shown)
         if size and len(said) > size and all(same_words(said[n], run.shown[n]) for n in range(size)):
             said = said[size:]  # a graph gives back what it was given
-        run.turn.append(*(message for message in said if message.role is not Role.SYSTEM))
+        run.turn.append(*said)
         if not said or said[-1].role is not Role.ASSISTANT or not said[-1].tool_calls:
             run.turn.commit()
 

@@ -189,10 +189,10 @@ def test_an_agent_under_the_wrapper_doubles_nothing(memory, model, said):
         input_messages_key="messages",
         output_messages_key="messages",
     )
-    for text in ("one", "two", "three"):
+    for text in (NUTS, "two", "three"):
         chain.invoke({"messages": [HumanMessage(text)]}, session())
     assert [line.split(": ")[1] for line in said(memory, "s1")] == [
-        "one", "answer 1", "two", "answer 2", "three", "answer 3",
+        NUTS, "answer 1", "two", "answer 2", "three", "answer 3",
     ]  # fmt: skip
 
 

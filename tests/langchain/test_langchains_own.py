@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import langchain_core
@@ -39,8 +41,11 @@ def _sdist() -> Path:
         subprocess.run([*command, "-d", cache], check=True, capture_output=True, text=True, timeout=180)
     except (subprocess.SubprocessError, OSError) as error:
         pytest.skip(f"the source archive of {package} cannot be had: {type(error).__name__}")
-    with tarfile.open(next(cache.glob(f"langchain_core-{version}*.tar.gz"))) as archive:
-        archive.extractall(cache, filter="data")
+    with tempfile.TemporaryDirectory(dir=cache) as fresh:
+        with tarfile.open(next(cache.glob(f"langchain_core-{version}*.tar.gz"))) as archive:
+            archive.extractall(fresh, filter="data")
+        with contextlib.suppress(OSError):  # another run was faster
+            (Path(fresh) / folder.name).rename(folder)
     return folder
 
 

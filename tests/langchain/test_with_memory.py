@@ -265,16 +265,17 @@ def test_a_model_that_fails_on_a_tools_result_may_be_asked_again(memory, new_mod
 
 
 def test_an_agent_inside(memory, model, said):
-    """A graph that gives back its whole state is recorded once."""
+    """A graph that gives back its whole state, constraints' system message and all, is recorded once."""
     graph = create_agent(model, tools=[])
     chain = with_memory(
         graph, memory=memory, owner="ann", input_messages_key="messages", output_messages_key="messages"
     )
-    for text in ("one", "two", "three"):
+    for text in (NUTS, "two", "three"):
         chain.invoke({"messages": [HumanMessage(text)]}, session())
     assert [line.split(": ")[1] for line in said(memory, "s1")] == [
-        "one", "answer 1", "two", "answer 2", "three", "answer 3",
+        NUTS, "answer 1", "two", "answer 2", "three", "answer 3",
     ]  # fmt: skip
+    assert NUTS in model.requests[2][0].text
 
 
 class Dish(BaseModel):
