@@ -175,7 +175,8 @@ class RecallConfig(_Settings):
     candidates: Annotated[int, Field(ge=1)] = 100
     """How many turns are ranked for packing."""
     threshold: Share = 0.15
-    """Hits with a lower score (0..1) are not sent."""
+    """Hits with a lower score (0..1) are not sent, unless the question is about the past: the more it is, the less
+    this holds back."""
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """Embedding the query may take this long; past it, recall is lexical."""
     language: Annotated[str, Field(min_length=1)] = "auto"
@@ -208,7 +209,7 @@ class MemoryConfig(_Settings):
     def preset(cls, name: Preset, **overrides: Any) -> MemoryConfig:
         """A configuration for one of the situations that users come with.
 
-        * `customer_support`: window and constraints. 8,000 tokens; constraints may take 40 %,
+        * `customer_support`: window and constraints. 8,000 tokens; constraints may take 85 %,
           because what a customer demands or forbids outranks what was chatted; a short summary;
           little recall (15 %, threshold 0.25), so that an old case is not mixed into the new one.
         * `coding_assistant`: structured memory and summary. 32,000 tokens, 4,000 for the answer;
@@ -240,13 +241,13 @@ def _preset(name: Preset) -> dict[str, _Settings]:
     match name:
         case "customer_support":
             return {
-                "budget": Budget(constraints=0.40, summary=0.10, recall=0.15, recall_max=0.50, documents=0.30),
+                "budget": Budget(constraints=0.85, summary=0.10, recall=0.15, recall_max=0.50, documents=0.30),
                 "summary": SummaryConfig(max_tokens=300),
                 "recall": RecallConfig(threshold=0.25),
             }
         case "coding_assistant":
             return {
-                "budget": Budget(max_tokens=32_000, completion=4_000, constraints=0.20, summary=0.15, recall=0.30),
+                "budget": Budget(max_tokens=32_000, completion=4_000, summary=0.15, recall=0.30),
                 "window": WindowConfig(high=0.80, low=0.45),
                 "summary": SummaryConfig(max_tokens=1_500, chunk_tokens=6_000),
                 "recall": RecallConfig(candidates=200),
@@ -256,7 +257,6 @@ def _preset(name: Preset) -> dict[str, _Settings]:
                 "budget": Budget(
                     max_tokens=16_000,
                     completion=1_500,
-                    constraints=0.15,
                     summary=0.05,
                     recall=0.0,
                     recall_max=0.0,
@@ -271,7 +271,6 @@ def _preset(name: Preset) -> dict[str, _Settings]:
                 "budget": Budget(
                     max_tokens=16_000,
                     completion=2_000,
-                    constraints=0.15,
                     summary=0.10,
                     recall=0.15,
                     recall_max=0.40,

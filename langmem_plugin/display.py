@@ -17,6 +17,8 @@ try:
 except ImportError as error:
     raise MissingExtra("the command line", "rich", "cli") from error
 
+__all__ = ["WIDTH", "Console", "Table", "Text", "budget_bars", "console", "constraints_table", "hits_table", "notes"]
+
 WIDTH = 100
 _BAR = 44
 _NAMES = {"new": "new message"}

@@ -17,6 +17,7 @@ LangmemPluginError
 │   ├── SchemaTooNew                   written by a newer release
 │   └── StoreCorrupt                   the file is not what it should be
 ├── VectorsLocked                      another process writes the vector index
+├── ServerFailed                       a chat server cannot be reached, refuses or breaks off
 └── ModelFailed                        a summariser, extractor or embedder failed
 ```
 
@@ -161,6 +162,21 @@ class VectorsLocked(LangmemPluginError):
             f"the vector index in {folder} is written by process {pid}; "
             "run a Chroma server (`chroma run`) and give its http:// address to share it"
         )
+
+
+class ServerFailed(LangmemPluginError):
+    """A chat server cannot be reached, refuses the request or breaks its answer off."""
+
+    def __init__(
+        self, where: str, why: str, advice: str, *, worth_retrying: bool = False, after_s: float | None = None
+    ) -> None:
+        self.where = where
+        self.why = why
+        self.advice = advice
+        self.worth_retrying = worth_retrying
+        self.after_s = after_s
+        """How long the server asks to wait, seconds; None if it does not say."""
+        super().__init__(f"{where}: {why}; {advice}")
 
 
 class ModelFailed(LangmemPluginError):

@@ -32,6 +32,8 @@ class Reader:
             self._generation = 0
             self._tail: tuple[Entry, ...] = ()
             self._requests = _Requests()
+            self.history_tokens = 0
+            """What the last request had for history; plans for turns that asked for no context of their own."""
 
     def snapshot(self) -> tuple[Snapshot, tuple[Entry, ...]]:
         """The session now; entries that were read before are not read again."""
@@ -103,6 +105,10 @@ class Reader:
         moment = (view.version, turn_id, len(pending), query, budget, system, recall_as)
         with self._lock:
             previous = self._requests.before(moment, context.messages)
+        parts = context.report.tokens
+        self.history_tokens = context.report.budget - sum(
+            parts.get(part, 0) for part in ("system", "constraints", "tools")
+        )
         repeated = prefix_tokens(previous, context.messages, engine.counter)
         return replace(context, report=replace(context.report, prefix_tokens=repeated))
 

@@ -112,7 +112,9 @@ class Session:
         if turn_id is not None:
             check_name("turn_id", turn_id)
         staged = stage(self._engine, said)
-        return commit(self._engine, self._key, turn_id or uuid4().hex, staged)
+        return commit(
+            self._engine, self._key, turn_id or uuid4().hex, staged, history_tokens=self._reader.history_tokens
+        )
 
     # Reading
 

@@ -162,7 +162,7 @@ class Turn:
                 self._staged,
                 attachment=self._attachment if sticky else None,
                 attached_to=_opening(self._staged) or 0,
-                history_tokens=self._history_tokens,
+                history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"
             return version

@@ -88,11 +88,12 @@ def check_spans(text: str, findings: Findings) -> None:
         assert ending.by is None or 0 <= ending.by < len(findings.found)
 
 
-WORDS = st.sampled_from(
+TOKENS = (
     "I'm I my never always don't prefer allergic to in call me answer French from now on , . ? ! : ; \n "
     "> ``` \" “ ” ' { } [ ] < </a> <a> system: forget what said about budget is 500 euros ich kein je ne pas "
-    "我不吃 です ません \u200b \U000e0041 İ ß \ud800 \x00 \x85".split(" ")  # noqa: SIM905
+    "我不吃 です ません \u200b \U000e0041 İ ß \ud800 \x00 \x85"
 )
+WORDS = st.sampled_from(TOKENS.split(" "))
 
 
 @given(st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=60).map(" ".join)))

@@ -32,10 +32,9 @@ def view(*messages: Message, first: int = 1, **fields) -> View:
     return View(version=1, entries=histories.entries(messages, COUNTER, first=first), **fields)
 
 
-def request(seen: View, *, max_tokens: int = 2_000, **arguments):
-    context = assemble(
-        seen, counter=COUNTER, config=CONFIG, budget=Budget(max_tokens=max_tokens, completion=0), **arguments
-    )
+def request(seen: View, *, max_tokens: int = 2_000, share: float = 0.75, **arguments):
+    budget = Budget(max_tokens=max_tokens, completion=0, constraints=share)
+    context = assemble(seen, counter=COUNTER, config=CONFIG, budget=budget, **arguments)
     assert COUNTER.count_request(context.messages) <= max_tokens
     return context
 
@@ -94,7 +93,7 @@ class TestConstraints:
         """G2: statements that exceed their part of the prompt are refused, never cut."""
         seen = view(constraints=tuple(constraint("Always mention " + "this " * 30, id=f"c{i}") for i in range(10)))
         with pytest.raises(BudgetTooSmall) as caught:
-            request(seen, max_tokens=600, query=user("hi"))
+            request(seen, max_tokens=600, query=user("hi"), share=0.3)
         assert caught.value.needed > caught.value.available == 180
         assert caught.value.constraints == 10
 

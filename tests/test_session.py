@@ -445,7 +445,7 @@ def test_another_model_counts_anew(tmp_path):
     with Memory.open(url, model="gpt-4o") as memory:
         for number in range(20):
             memory.session("s", owner="ann").add(f"Frage {number}: Straßenbahnhaltestelle", assistant("Ja. " * 20))
-    with Memory.open(url, model=lambda text: len(text)) as memory:
+    with Memory.open(url, model=len) as memory:
         budget = Budget(max_tokens=1_500, completion=0)
         context = memory.session("s", owner="ann").context("Und?", budget=budget)
         assert memory.counter.count_request(context.messages) == context.report.tokens_used <= 1_500
@@ -471,5 +471,6 @@ def test_what_was_recalled_stays_with_its_message(tmp_path):
         later = memory.session("s", owner="ann").context("Thanks.", budget=budget)
         kept = [entry.attachment for entry in memory.session("s", owner="ann").history() if entry.attachment]
     assert len(kept) == 1
-    if kept[0].tokens <= budget.tokens("recall"):
-        assert later.messages[: len(sent.messages)] == sent.messages
+    assert kept[0].text in sent.messages[-1].text
+    assert kept[0].tokens <= budget.tokens("recall")
+    assert sent.messages[-1] in later.messages

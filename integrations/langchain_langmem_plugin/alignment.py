@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from langchain_core.messages import BaseMessage
 
-from langchain_langmem_plugin.convert import to_core_all
+from langchain_langmem_plugin.convert import to_core, to_core_all
 from langchain_langmem_plugin.recording import same_words
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.session import Session
@@ -16,8 +16,8 @@ _CERTAIN = 2
 """So many messages in a row that say the same are no coincidence."""
 
 
-def unrecorded(session: Session, messages: Sequence[BaseMessage]) -> list[Message]:
-    """The messages after the newest one that the memory knows.
+def unrecorded(session: Session, messages: Sequence[BaseMessage]) -> tuple[Message | None, list[Message]]:
+    """The newest message that the memory knows by its id, if any, and the messages after it.
 
     Ids decide. Where the memory knows none of them, the caller may have sent its own
     transcript without ids, or with new ones: then the part before the newest user
@@ -30,13 +30,13 @@ def unrecorded(session: Session, messages: Sequence[BaseMessage]) -> list[Messag
         known = session.known([message.id for message in said[start:end] if message.id])
         if known:
             newest = max(place for place in range(start, end) if said[place].id in known)
-            return _without_put_by(session, to_core_all(said[newest + 1 :]))
+            return to_core(said[newest]), _without_put_by(session, to_core_all(said[newest + 1 :]))
     neutral = to_core_all(said)
     start = _newest_question(neutral)
     if not start:
-        return neutral
+        return None, neutral
     log = [entry.message for entry in session.history()]
-    return neutral[_overlap(neutral[:start], log) :]
+    return None, neutral[_overlap(neutral[:start], log) :]
 
 
 def _without_put_by(session: Session, new: list[Message]) -> list[Message]:

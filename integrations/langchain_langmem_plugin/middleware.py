@@ -14,7 +14,8 @@ from langgraph.config import get_config
 
 from langchain_langmem_plugin.alignment import unrecorded
 from langchain_langmem_plugin.convert import from_core_all, to_core
-from langchain_langmem_plugin.recording import OpenTurns, record, same_words
+from langchain_langmem_plugin.open_turns import OpenTurns
+from langchain_langmem_plugin.recording import record, same_words
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request import Context
@@ -75,44 +76,62 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
-        return handler(self._remember(request))
+        remembered, turn = self._remember(request)
+        try:
+            return handler(remembered)
+        except BaseException:
+            if turn is not None:
+                self._turns.failed(turn)
+            raise
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
-        return await handler(await asyncio.to_thread(self._remember, request))
+        remembered, turn = await asyncio.to_thread(self._remember, request)
+        try:
+            return await handler(remembered)
+        except BaseException:
+            if turn is not None:
+                self._turns.failed(turn)
+            raise
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Commit the turn with the answer that the agent ended on."""
         session = self._session(runtime)
-        turn = record(session, unrecorded(session, state["messages"]), finish=True, resume=self._turns.newest)
+        turn = self._record(session, state["messages"], finish=True)
         if turn is not None:
             # The agent ended without a plain answer: a structured one, or a tool that returns directly.
             turn.commit()
-            self._turns.drop(turn)
+            self._turns.closed(turn)
         return None
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Commit the turn with the answer that the agent ended on."""
         return await asyncio.to_thread(self.after_agent, state, runtime)
 
-    def _remember(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+    def _remember(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Turn | None]:
         session = self._session(request.runtime)
         said, before, after = _sides(request)
-        turn = record(session, unrecorded(session, said), finish=False, resume=self._turns.newest)
+        turn = self._record(session, said, finish=False)
         if turn is not None:
-            self._turns.keep(turn)
+            self._turns.running(turn)
         first = request.system_message
         given = system_text([first]) if first is not None else ""
         context = self._context(session, turn, request, given, [*before, *after])
         conversation = from_core_all(context.conversation)
         if not conversation:
-            return request
-        return request.override(
+            return request, turn
+        changed = request.override(
             messages=cast("list[AnyMessage]", [*before, *conversation, *after]),
             system_message=with_constraints(first, given, context.system),
         )
+        return changed, turn
+
+    def _record(self, session: Session, messages: Sequence[BaseMessage], *, finish: bool) -> Turn | None:
+        with self._turns.lock(session):
+            known, new = unrecorded(session, messages)
+            return record(session, new, finish=finish, resume=lambda: self._turns.of_run(session, known, new))
 
     def _context(
         self,
@@ -132,6 +151,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         try:
             return turn.context(system=system, tools=tools, budget=budget)
         except BudgetTooSmall:
+            self._turns.failed(turn)
             # If the rest fits, the user's message is what is too large. Left in the open turn it
             # would be in every later request too; in the log it can leave the window.
             session.context(system=system, tools=tools, budget=budget)
@@ -140,7 +160,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def _put_by(self, session: Session, turn: Turn) -> None:
         log = session.history()
-        self._turns.drop(turn)
+        self._turns.closed(turn)
         if log and len(turn.messages) == 1 and same_words(log[-1].message, turn.messages[0]):
             turn.abort()  # it was put by before, and was sent again
         else:

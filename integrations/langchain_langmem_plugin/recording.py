@@ -7,53 +7,15 @@ message again is a retry and adds nothing; another one joins the turn.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
 
-_OPEN = 1_024
-
-
-class OpenTurns:
-    """The turns that are open in this process, so that what one recalled stays with it.
-
-    Bounded: a turn that fell out is read from the store again.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str, str], Turn] = OrderedDict()
-
-    def newest(self, session: Session) -> Turn | None:
-        """The session's newest pending turn; None if there is none."""
-        turn = session.resume()
-        if turn is None:
-            return None
-        kept = self._kept.get(_key(turn))
-        if kept is not None and kept.state == "pending" and kept.messages == turn.messages:
-            return kept
-        self.keep(turn)
-        return turn
-
-    def keep(self, turn: Turn) -> None:
-        """Remember a turn that is open."""
-        with self._lock:
-            self._kept[_key(turn)] = turn
-            if len(self._kept) > _OPEN:
-                self._kept.popitem(last=False)
-
-    def drop(self, turn: Turn) -> None:
-        """Forget a turn that was closed."""
-        with self._lock:
-            self._kept.pop(_key(turn), None)
-
-
-def _key(turn: Turn) -> tuple[str, str, str]:
-    return turn.session.owner, turn.session.id, turn.id
+_TRIES = 8
+"""Writers on one session that may come between before an error is raised."""
 
 
 def record(
@@ -61,7 +23,7 @@ def record(
     messages: Sequence[Message],
     *,
     finish: bool,
-    resume: Callable[[Session], Turn | None] = Session.resume,
+    resume: Callable[[], Turn | None] | None = None,
 ) -> Turn | None:
     """Write messages that the memory does not have yet.
 
@@ -70,30 +32,45 @@ def record(
         messages: In order, none of them recorded before.
         finish: Whether an answer at the very end closes its turn. While an agent
             runs it does not: the agent may yet replace it.
-        resume: Finds the pending turn.
+        resume: Finds the open turn they go on with; the session's newest if not given.
 
     Returns:
         The turn that is pending after them, None if there is none.
 
     Raises:
         InvalidMessage: A message cannot be kept.
+        SessionError: Other writers closed the turn again and again.
     """
-    turn = resume(session)
+    find = resume or session.resume
     parts = _exchanges(messages)
+    turn = None if parts else find()
     for number, part in enumerate(parts, start=1):
         closed = _is_answer(part[-1]) and (finish or number < len(parts))
-        if turn is None:
-            said = _without_retries(part, ())
-            if closed:
-                session.add(*said)
-                continue
-            turn = session.begin(*said)
-        else:
-            turn.append(*_without_retries(part, turn.messages))
-        if closed:
-            turn.commit()
-            turn = None
+        turn = _write(session, part, find, closed=closed)
     return turn
+
+
+def _write(session: Session, part: list[Message], find: Callable[[], Turn | None], *, closed: bool) -> Turn | None:
+    for tries_left in range(_TRIES - 1, -1, -1):
+        turn = find()
+        if turn is None:
+            said = without_retries(part, ())
+            if not closed:
+                return session.begin(*said)
+            session.add(*said)
+            return None
+        try:
+            turn.append(*without_retries(part, turn.messages))
+        except (TurnClosed, VersionConflict):  # another writer was faster: look again
+            if not tries_left:
+                raise
+            continue
+        if turn.state == "pending":
+            if not closed:
+                return turn
+            turn.commit()
+            return None
+    raise TurnClosed("of this session", "committed again and again by others")
 
 
 def same_words(one: Message, other: Message) -> bool:
@@ -128,9 +105,9 @@ def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
     return parts
 
 
-def _without_retries(messages: Sequence[Message], before: Sequence[Message]) -> list[Message]:
+def without_retries(messages: Sequence[Message], before: Sequence[Message]) -> list[Message]:
     """The messages without user messages that the open turn ends on already."""
-    asked = _last_asked(before)
+    asked = last_asked(before)
     kept: list[Message] = []
     for message in messages:
         if message.role is not Role.USER:
@@ -141,7 +118,7 @@ def _without_retries(messages: Sequence[Message], before: Sequence[Message]) -> 
     return kept
 
 
-def _last_asked(messages: Sequence[Message]) -> list[Message]:
+def last_asked(messages: Sequence[Message]) -> list[Message]:
     """The newest run of user messages, with nothing but tool calls and results after it."""
     asked: list[Message] = []
     for message in reversed(messages):

@@ -63,6 +63,8 @@ def _chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--budget", type=_positive, default=4_000, metavar="N", help="tokens of a request (4000)")
     chat.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
     chat.add_argument("--api-key", metavar="KEY", help="if the server wants one (OPENAI_API_KEY)")
+    chat.add_argument("--tokenizer", metavar="NAME", help="count tokens as this model, or a tokenizer.json (--model)")
+    chat.add_argument("--embedder", metavar="NAME", help='recall by meaning, too: "chroma", a folder, a model\'s name')
     chat.add_argument("--timeout", type=float, default=60.0, metavar="S", help="longest silence, seconds (60)")
     chat.add_argument("--retries", type=int, default=3, metavar="N", help="after a failure, at most (3)")
     chat.add_argument("--summarize", action="store_true", help="let the same model write the rolling summary, behind")

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 
 _OPENAI_DEFAULT = "gpt-4o-mini"
 
@@ -35,7 +35,10 @@ def chat(arguments: argparse.Namespace) -> int:
     database = arguments.database
     if database is None:
         folder = Path.home() / ".langmem-plugin"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(str(folder), "the folder cannot be made", "give --database") from error
         database = f"sqlite:///{folder / 'chat.db'}"
     return run(
         Settings(
@@ -50,6 +53,8 @@ def chat(arguments: argparse.Namespace) -> int:
             timeout_s=arguments.timeout,
             retries=arguments.retries,
             summarize=arguments.summarize,
+            tokenizer=arguments.tokenizer,
+            embedder=arguments.embedder,
         )
     )
 

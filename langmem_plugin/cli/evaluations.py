@@ -56,19 +56,59 @@ def _constraints(arguments: argparse.Namespace) -> Outcome:
 
 
 def _recall_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
+    _conversations_arguments(parser)
+    parser.add_argument(
+        "--embedder", metavar="NAME", help='recall by meaning, too: "chroma", a folder, a model\'s name'
+    )
+    parser.add_argument(
+        "--level",
+        choices=("requests", "turns"),
+        default="requests",
+        help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
+    )
+
+
+def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=_conversations, required=True, metavar="PATH", help="conversations: file or folder"
+    )
     parser.add_argument(
         "--budget", type=_numbers, default=(1_000, 2_000, 4_000), metavar="N,N", help="tokens (1000,2000,4000)"
     )
 
 
 def _recall(arguments: argparse.Namespace) -> Outcome:
-    try:
-        recall = importlib.import_module("langmem_plugin.evaluation.recall")
-    except ModuleNotFoundError as error:
-        raise InvalidSetting("eval", "recall", "this release does not have it") from error
-    report = recall.evaluate(arguments.data, budgets=arguments.budget, progress=_progress)
-    return recall.to_markdown(report), report.to_json()
+    from langmem_plugin.embedders import as_embedder
+    from langmem_plugin.evaluation.loaders import load
+    from langmem_plugin.memory import Memory
+
+    metrics = _module("metrics")
+    module = _module("recall" if arguments.level == "turns" else "requests")
+    embedder = as_embedder(arguments.embedder)
+    conversations = load(arguments.data)
+    if arguments.level == "turns":
+        rows = module.turn_level(conversations, embedder=embedder, progress=_progress)
+    else:
+        rows = module.evidence_level(
+            conversations,
+            lambda clock: Memory.open(embedder=embedder, clock=clock),
+            budgets=arguments.budget,
+            progress=_progress,
+        )
+    return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
+
+
+def _frameworks(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation.frameworks import check, to_markdown
+    from langmem_plugin.evaluation.loaders import load
+
+    outcomes = check(load(arguments.data), budgets=arguments.budget, most=arguments.most, progress=_progress)
+    return to_markdown(outcomes), [asdict(outcome) for outcome in outcomes]
+
+
+def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
+    _conversations_arguments(parser)
+    parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
 EVALUATIONS = (
@@ -90,6 +130,12 @@ EVALUATIONS = (
         add_arguments=_constraints_arguments,
         run=_constraints,
     ),
+    Evaluation(
+        name="frameworks",
+        help="whether every request that reaches a model through both adapters is within budget, valid and complete",
+        add_arguments=_frameworks_arguments,
+        run=_frameworks,
+    ),
 )
 
 
@@ -98,6 +144,20 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no list of numbers such as 1000,2000")
     return numbers
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"langmem_plugin.evaluation.{name}")
+    except ModuleNotFoundError as error:
+        raise InvalidSetting("eval", name, "this release does not have that evaluation") from error
+
+
+def _conversations(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no {text}")
+    return path / "locomo" if (path / "locomo").is_dir() else path
 
 
 def _folder(text: str) -> Path:

@@ -335,7 +335,8 @@ class _Assembly:
         return pack(
             self.recalled.hits,
             room=room,
-            threshold=self.config.recall.threshold,
+            # Recall itself left out what is below the threshold for this need.
+            threshold=self.config.recall.threshold * (1.0 - self.recalled.need),
             present=self._seqs(start, len(self.exchanges)) | {e.seq for e in (*self.carried, *self.view.pending)},
             query=anchor.text if anchor is not None else "",
             count=self.counter.count,

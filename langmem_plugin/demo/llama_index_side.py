@@ -32,9 +32,11 @@ try:
 except ImportError as error:
     raise MissingExtra("the demonstration", "llama-index-core", "demo") from error
 
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, from_message, to_message
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, from_core, to_core
 
 _PYTHON = {"string": str, "integer": int, "boolean": bool, "number": float, "array": list}
+_SCRATCHPAD = 250
+"""Tokens kept free for the calls and results of one turn."""
 
 
 class PlayerLLM(FunctionCallingLLM):  # type: ignore[misc, unused-ignore]
@@ -55,11 +57,11 @@ class PlayerLLM(FunctionCallingLLM):  # type: ignore[misc, unused-ignore]
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The answer to a request."""
-        request = [to_message(message) for message in messages]
+        request = [to_core(message) for message in messages]
         if self._real is not None and self._player.at_question:
             self._player.note(request)
             return self._real.chat(messages)
-        return ChatResponse(message=from_message(self._player.speak(request)))
+        return ChatResponse(message=from_core(self._player.speak(request)))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """See `chat`."""
@@ -138,8 +140,9 @@ class LlamaIndexSide:
         llm = PlayerLLM(player, real)
         self._schemas = desk.schemas
         self._engine = SimpleChatEngine.from_defaults(llm=llm, memory=buffer(budget.prompt))
-        # An agent sends its tools beside the messages, and a buffer is not told of them.
-        self._agent_buffer = buffer(budget.prompt - memory.counter.count_tools(desk.schemas))
+        # Beside what the buffer gives, an agent sends its tools and, while a turn lasts, its scratchpad.
+        beside = memory.counter.count_tools(desk.schemas) + _SCRATCHPAD
+        self._agent_buffer = buffer(max(1, budget.prompt - beside))
         self._agent = FunctionAgent(
             llm=llm, tools=[_tool(desk, schema["function"]) for schema in desk.schemas], streaming=False
         )

@@ -13,7 +13,8 @@ from langmem_plugin.demo.baseline import everything, sliding_window
 from langmem_plugin.demo.player import Player, text_of
 from langmem_plugin.demo.script import Day, Exchange
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import Message, system as system_message, user
+from langmem_plugin.messages import Message, user
+from langmem_plugin.messages import system as system_message
 from langmem_plugin.records import Constraint
 
 _BETWEEN = timedelta(seconds=70)
@@ -63,10 +64,12 @@ class Step:
     side: str
     when: datetime
     answer: str
+    requests: tuple[tuple[Message, ...], ...]
+    """As they reached the model."""
     tokens: tuple[int, ...]
-    """Of each request that reached the model, tools included."""
+    """Of each of them, tools included."""
     everything: int
-    """Tokens of the first of them if the whole conversation were sent."""
+    """Tokens of the first if the whole conversation were sent."""
     report: ContextReport | None
     """Of the first request; only for a question."""
     constraints: tuple[Constraint, ...]
@@ -90,11 +93,21 @@ class Replay:
     owner: str
     budget: Budget
 
-    def run(self, day_done: Callable[[Day, list[Step]], None] | None = None) -> Iterator[Step]:
-        """Go through the days, one framework a day in turn; gives each exchange when it is answered."""
+    def run(
+        self,
+        day_begins: Callable[[int, Day, str], None] = lambda *_: None,
+        day_ends: Callable[[list[Step]], None] = lambda *_: None,
+    ) -> Iterator[Step]:
+        """Go through the days, one framework a day in turn; gives each exchange when it is answered.
+
+        Args:
+            day_begins: Called with the day's number from 1, the day and who takes it.
+            day_ends: Called with its exchanges.
+        """
         for number, day in enumerate(self.days):
             side = self.sides[number % len(self.sides)]
             self.memory.wait(60)  # days lie between; what works behind is done
+            day_begins(number + 1, day, side.name)
             steps = []
             for place, exchange in enumerate(day.exchanges):
                 self.clock.now = day.begins + place * _BETWEEN
@@ -102,8 +115,7 @@ class Replay:
                     self.memory.wait(60)
                 steps.append(self._step(side, exchange))
                 yield steps[-1]
-            if day_done is not None:
-                day_done(day, steps)
+            day_ends(steps)
 
     def _step(self, side: Side, exchange: Exchange) -> Step:
         session = self.memory.session(self.session_id, owner=self.owner)
@@ -124,6 +136,7 @@ class Replay:
             side=side.name,
             when=self.clock.now,
             answer=answer,
+            requests=sent,
             tokens=tuple(counter.count_request(request, tools) for request in sent),
             everything=counter.count_request(everything(head, history, new), tools),
             report=report,

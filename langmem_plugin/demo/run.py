@@ -7,7 +7,6 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from langmem_plugin.demo.desk import Desk
 from langmem_plugin.demo.embedder import find_embedder
 from langmem_plugin.demo.player import Player
 from langmem_plugin.demo.replay import Clock, Replay, Step
-from langmem_plugin.demo.script import Day
 from langmem_plugin.demo.screen import Screen
+from langmem_plugin.demo.script import Day
 from langmem_plugin.display import Console, console
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 from langmem_plugin.memory import Memory
@@ -27,6 +26,8 @@ from langmem_plugin.memory import Memory
 SYSTEM = "You are a travel assistant. Answer briefly, from what you know of this conversation."
 SESSION, OWNER = "portugal", "nadia"
 BUDGET = 2_000
+_LEAST = 700
+"""Tokens beside the tools below which constraints and a turn's tool results do not fit."""
 _ROUND = 25
 """The table has a row each so many turns, and one for the last."""
 
@@ -53,7 +54,7 @@ def run(
 
     Args:
         budget: Tokens of a request, tools included.
-        folder: Where the memory stays; a temporary one that is removed if not given.
+        folder: Where the memory stays; a new temporary one if not given.
         model: Answers the questions; the stand-in if not given.
         days: The script; the one that comes with the package if not given.
         out: Where it prints.
@@ -68,20 +69,17 @@ def run(
     from langmem_plugin.demo.llama_index_side import LlamaIndexSide
 
     days = tuple(days if days is not None else script.shipped())
-    with ExitStack() as stack:
-        place = _folder(folder) if folder else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clock, desk, player = Clock(days[0].begins), Desk(days), Player()
-        limits = Budget(max_tokens=budget, completion=0)
-        embedder, about = find_embedder()
-        memory = stack.enter_context(
-            Memory.open(
-                f"sqlite:///{place / 'memory.db'}",
-                # A busy machine shall not change what is shown, so the query's embedding may take its time.
-                config=MemoryConfig(budget=limits, recall=RecallConfig(deadline_s=10.0)),
-                embedder=embedder,
-                clock=clock,
-            )
-        )
+    place = _folder(folder)
+    limits = Budget(max_tokens=budget, completion=0)
+    embedder, about = find_embedder()
+    clock, desk, player = Clock(days[0].begins), Desk(days), Player()
+    with Memory.open(
+        f"sqlite:///{place / 'memory.db'}",
+        # A busy machine shall not change what is shown, so the query's embedding may take its time.
+        config=MemoryConfig(budget=limits, recall=RecallConfig(deadline_s=10.0)),
+        embedder=embedder,
+        clock=clock,
+    ) as memory:
         chat, llm = _real(model)
         stage: dict[str, Any] = {
             "player": player,
@@ -91,6 +89,9 @@ def run(
             "owner": OWNER,
             "budget": limits,
         }
+        least = memory.counter.count_tools(desk.schemas) + _LEAST
+        if budget < least:
+            raise InvalidSetting("--budget", budget, f"tools and constraints need their room: give at least {least}")
         sides = (LangChainSide(memory, real=chat, **stage), LlamaIndexSide(memory, real=llm, **stage))
         screen = Screen(out or console(), budget=limits.prompt)
         screen.opening(
@@ -98,7 +99,7 @@ def run(
             counter=memory.counter.name,
             embedder=about,
             model=model.name if model else "a stand-in that only quotes its request",
-            folder=str(place) if folder else "SQLite and Chroma in a temporary folder",
+            folder=str(place),
         )
         began = time.monotonic()
         replay = Replay(
@@ -114,20 +115,22 @@ def run(
         )
         steps = _show(replay, screen)
         seconds = time.monotonic() - began
-        screen.closing(steps, marks=[n for n in range(_ROUND, len(steps), _ROUND)] + [len(steps)])
-        screen.farewell(str(place), kept=folder is not None, session=SESSION, owner=OWNER, seconds=seconds)
+        screen.closing(steps, marks=[*range(_ROUND, len(steps), _ROUND), len(steps)])
+        screen.farewell(place, temporary=folder is None, session=SESSION, owner=OWNER, seconds=seconds)
         return steps
 
 
 def _show(replay: Replay, screen: Screen) -> list[Step]:
-    numbers = iter(range(1, len(replay.days) + 1))
     steps: list[Step] = []
     last = max((e.number for day in replay.days for e in day.exchanges if e.is_question), default=0)
-    for step in replay.run(lambda day, done: screen.day(next(numbers), day, done)):
-        steps.append(step)
-        if step.exchange.is_question:
-            whole = step.exchange.number in (50, 100, last)
-            screen.mark(step, said=_turns(replay)) if whole else screen.question(step)
+    try:
+        for step in replay.run(screen.day_begins, screen.day_ends):
+            steps.append(step)
+            if step.exchange.is_question:
+                whole = step.exchange.number in (50, 100, last)
+                screen.mark(step, said=_turns(replay)) if whole else screen.question(step)
+    finally:
+        screen.end_line()
     return steps
 
 
@@ -138,7 +141,9 @@ def _turns(replay: Replay) -> dict[int, int]:
     return {entry.seq: numbers.setdefault(entry.turn, len(numbers) + 1) for entry in session.history()}
 
 
-def _folder(folder: Path) -> Path:
+def _folder(folder: Path | None) -> Path:
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="langmem-plugin-demo-"))
     folder = folder.expanduser().resolve()
     if (folder / "memory.db").exists():
         raise InvalidSetting("--folder", str(folder), "it holds a memory already; give a new folder")
@@ -153,7 +158,7 @@ def _real(model: RealModel | None) -> tuple[Any, Any]:
     """The model as LangChain and as LlamaIndex have it; None for the stand-in."""
     if model is None:
         return None, None
-    from langmem_plugin.demo.real import llama_index_model, langchain_model
+    from langmem_plugin.demo.real import langchain_model, llama_index_model
 
     return langchain_model(model), llama_index_model(model)
 

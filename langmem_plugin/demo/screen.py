@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from langmem_plugin.demo import standin
 from langmem_plugin.demo.replay import Step
@@ -17,6 +18,7 @@ class Screen:
     def __init__(self, console: Console, *, budget: int) -> None:
         self._out = console
         self._budget = budget
+        self._line_open = False
 
     def opening(self, *, days: Sequence[Day], counter: str, embedder: str, model: str, folder: str) -> None:
         """What is about to happen."""
@@ -24,7 +26,7 @@ class Screen:
         calls = sum(len(exchange.calls) for day in days for exchange in day.exchanges)
         self._out.rule("[bold]langmem-plugin: one memory, two frameworks[/]")
         self._line(
-            f"{turns} turns over {len(days)} days with {calls} tool calls; the days alternate between a LangChain agent "
+            f"{turns} turns over {len(days)} days with {calls} tool calls; days alternate between a LangChain agent "
             f"and a LlamaIndex chat engine."
         )
         self._facts(
@@ -35,25 +37,37 @@ class Screen:
         )
         self._out.print()
 
-    def day(self, number: int, day: Day, steps: Sequence[Step]) -> None:
-        """One line a day."""
-        first, last = steps[0].exchange.number, steps[-1].exchange.number
+    def day_begins(self, number: int, day: Day, side: str) -> None:
+        """The first half of a day's line, printed while it is replayed."""
+        first, last = day.exchanges[0].number, day.exchanges[-1].number
+        self._out.print(f"day {number}  {day.begins:%d %b %Y}  {side:<17}  turns {first:>3} to {last:>3}", end="")
+        self._out.file.flush()
+        self._line_open = True
+
+    def day_ends(self, steps: Sequence[Step]) -> None:
+        """The other half; below the day's questions if there were any."""
         most = max(max(step.tokens) for step in steps)
         requests = sum(len(step.tokens) for step in steps)
-        self._out.print(
-            f"day {number}  {day.begins:%d %b %Y}  {steps[0].side:<17} turns {first:>3} to {last:>3}   "
-            f"{requests:>2} requests, the largest {most:,} tokens"
-        )
+        lead = "   " if self._line_open else f"{'':<18}this day had "
+        self._line_open = False
+        self._out.print(f"{lead}{requests:>2} requests, the largest {most:,} tokens")
+
+    def end_line(self) -> None:
+        """End a line that waits for its other half."""
+        if self._line_open:
+            self._out.print("\n")
+        self._line_open = False
 
     def question(self, step: Step) -> None:
         """A question between the marks, in short."""
+        self.end_line()
         self._out.print(f"  turn {step.exchange.number}, {step.side}:", style="bold")
         self._asked(step)
         self._out.print()
 
     def mark(self, step: Step, *, said: Mapping[int, int]) -> None:
         """Everything about one request."""
-        self._out.print()
+        self.end_line()
         self._out.rule(f"[bold]turn {step.exchange.number}[/], {step.when:%d %B %Y}, {step.side}", align="left")
         if step.report is None:
             return
@@ -86,20 +100,14 @@ class Screen:
         requests = sum(len(step.tokens) for step in steps)
         self._line(f"{requests} requests reached the model; {over} of them were over the budget.")
 
-    def farewell(self, folder: str, *, kept: bool, session: str, owner: str, seconds: float) -> None:
+    def farewell(self, folder: Path, *, temporary: bool, session: str, owner: str, seconds: float) -> None:
         """Where to look further."""
         self._out.print()
-        self._line(f"The replay took {seconds:.0f} s.")
-        if not kept:
-            self._line(
-                "The memory stood in a temporary folder, which is gone; keep it with: langmem-plugin demo --folder DIR"
-            )
-            return
-        self._line(f"The memory stands in {folder}:")
-        self._facts(
-            ("memory.db", "the log, in SQLite: everything that was said"),
-            ("memory.db.vectors", "the Chroma index, which can be rebuilt"),
-        )
+        self._line(f"The replay took {seconds:.0f} s. The memory stays in {folder}:")
+        rows = [("memory.db", "the log in SQLite: all that was said, constraints, summaries, vectors")]
+        if (folder / "memory.db.vectors").exists():
+            rows.append(("memory.db.vectors", "the Chroma index, which can be rebuilt from the log"))
+        self._facts(*rows)
         self._line("Look into it:")
         code = (
             "from langmem_plugin import Memory\n"
@@ -109,6 +117,8 @@ class Screen:
             '    print(session.context("When does the passport run out?").report)'
         )
         self._out.print(Text(code), soft_wrap=True)
+        if temporary:
+            self._line("It is a temporary folder: remove it when you have seen enough, or give --folder DIR.")
 
     # Parts
 

@@ -16,6 +16,7 @@ from langmem_plugin.recall.terms import analyse
 _TAG = re.compile(r"</?\w+>$")
 _BLOCK_END = re.compile(r"</\w+>\n\n")
 _LEAD = re.compile(r"^(?:- \[\w+\] \w+: |#\d+ (?:tool )?\w*: |- )")
+_CLAUSE = re.compile(r"[,.;:!?]\s+")
 SAYS = "I am a stand-in and only quote my request:"
 
 
@@ -33,19 +34,20 @@ def split(request: Sequence[Message]) -> tuple[list[str], str]:
 
 
 def best_line(lines: Sequence[str], question: str) -> str:
-    """The line that shares the rarest words with the question; the newest of equals, "" if none shares any."""
-    asked = set(analyse(question))
+    """The line that shares the rarest words with the question; the newest of equals, "" if none shares any.
+
+    What the question ends on counts twice, because people lead up to what they ask.
+    Questions and the stand-in's own answers are no lines to quote.
+    """
+    lines = [_LEAD.sub("", line) for line in lines if not line.endswith("?") and SAYS not in line]
+    end = set(analyse(_CLAUSE.split(question.strip())[-1]))
     held = [set(analyse(line)) for line in lines]
     spread = Counter(term for terms in held for term in terms)
-    best, best_score = "", 0.0
-    for line, terms in zip(lines, held, strict=True):
-        if line.endswith("?") or SAYS in line:
-            continue
-        common = sum(math.log(1 + len(lines) / spread[term]) for term in asked & terms)
-        score = common / (1 + 0.02 * len(terms))
-        if common and score >= best_score:
-            best, best_score = line, score
-    return _LEAD.sub("", best)
+    weight = {term: math.log(1 + len(lines) / (1 + spread[term])) * (1 + (term in end)) for term in analyse(question)}
+    scores = [sum(weight[term] for term in weight.keys() & terms) / (1 + 0.02 * len(terms)) for terms in held]
+    if not any(scores):
+        return ""
+    return lines[max(range(len(lines)), key=lambda place: (scores[place], place))]
 
 
 def answer(request: Sequence[Message]) -> str:

@@ -91,10 +91,8 @@ def check(
 
 def to_markdown(outcomes: Sequence[Outcome]) -> str:
     """One row a framework and budget, over all conversations."""
-    lines = [
-        "| framework | budget | talks | requests | over | invalid | rule missing | question missing | largest | median |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    columns = ("framework", "budget", "talks", "requests", "over", "invalid", "rule missing", "question missing")
+    lines = [f"| {' | '.join(columns)} | largest | median |", f"|---{'|---:' * (len(columns) + 1)}|"]
     for framework, budget in dict.fromkeys((o.framework, o.budget) for o in outcomes):
         rows = [o for o in outcomes if (o.framework, o.budget) == (framework, budget)]
         lines.append(

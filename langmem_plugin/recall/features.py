@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
@@ -98,7 +99,8 @@ def near(first: Dense, seqs: Ints, entries: Mapping[int, Entry], query: str) -> 
         if entry is None:
             continue
         text = entry.message.text[:_READ_CHARS]
-        told = float(_TIME.search(text) is not None)
+        words_of = _WORD.findall(text)
+        told = float(not _TIME.isdisjoint(map(str.lower, words_of)))
         answers = float(before is not None and asks(before.message.text[-_READ_CHARS:]))
         extra[row] = (
             wanted.fits(entry.message, speakers[seq]),
@@ -107,10 +109,10 @@ def near(first: Dense, seqs: Ints, entries: Mapping[int, Entry], query: str) -> 
             answers * meaning[seq - 1],
             float(asks(text)),
             1.0 - math.exp(-len(text) / _SUBSTANCE_CHARS),
-            min(4, len(_SPECIFIC.findall(text))) / 4,
+            min(4, _specific(text)) / 4,
             told,
             told * when_asked,
-            float(_SELF.search(text) is not None),
+            float(not _SELF.isdisjoint(words_of)),
         )
     return np.concatenate([first.rows[:, seqs].T, extra], axis=1)
 
@@ -144,13 +146,13 @@ def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int,
 
 _READ_CHARS: Final = 2_000
 """Of a long message so much is read for the features of the second step."""
-_SPECIFIC: Final = re.compile(r"(?<=[\w,] )[A-Z][a-z]+|\d+")
-_SELF: Final = re.compile(r"\b(?:I|my|My|me|we|We|our|Our)\b")
-_TIME: Final = re.compile(
-    r"\b(?:yesterday|last|next|ago|weeks?|months?|tomorrow|today|tonight|years?|monday|tuesday|wednesday|thursday|"
-    r"friday|saturday|sunday|weekend|since|recently|just)\b",
-    re.IGNORECASE,
-)
+_WORD: Final = re.compile(r"\w+")
+_SELF: Final = frozenset({"I", "my", "My", "me", "we", "We", "our", "Our"})
+_TIME: Final = frozenset({
+    "yesterday", "last", "next", "ago", "week", "weeks", "month", "months", "tomorrow", "today", "tonight", "year",
+    "years", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "weekend", "since",
+    "recently", "just",
+})  # fmt: skip
 _WHEN: Final = re.compile(
     r"\b(?:when|how long|what (?:date|day|month|year|time)|which (?:date|day|month|year))\b", re.IGNORECASE
 )
@@ -168,13 +170,24 @@ def speaker(message: Message) -> str:
     """Who says it: the message's name, or the name in a text of the form "Name: ..."; else ""."""
     if message.name:
         return message.name.strip()
-    found = _LABEL.match(message.text[:64])
+    text = message.text[:64]
+    found = _LABEL.match(text) if ":" in text else None
     return found.group(1).strip() if found else ""
 
 
 def asks(text: str) -> bool:
     """True if there is a question in it."""
-    return _QUESTION.search(text) is not None
+    return "?" in text or (not text.isascii() and _QUESTION.search(text) is not None)
+
+
+def _specific(text: str) -> int:
+    """Names and numbers in a text: capitals within a sentence, and words with a digit first."""
+    words = text.split()
+    return sum(
+        1
+        for before, word in pairwise(words)
+        if (word[0].isupper() and len(word) > 1 and before[-1] not in ".!?:" and word[1] != "'") or word[0].isdigit()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Recaller:
         limit = self._config.candidates if k is None else k
         if not self._config.enabled or limit <= 0:
             return Recalled()
-        seen = self.look(key, query, before=before, now=now, candidates=max(limit, 20) * 3 // 2, deadline_s=deadline_s)
+        seen = self.look(key, query, before=before, now=now, candidates=max(limit, 20) * 5 // 4, deadline_s=deadline_s)
         if seen is None:
             return Recalled()
         scores = second_scores(seen.features, meaning=seen.dense.meaning)
@@ -242,7 +242,12 @@ def need_features(query: str, seen: Looked, scores: Floats) -> dict[str, float]:
 
 def _best(rough: Floats, count: int) -> Ints:
     """The `count` highest seqs of a score array, ascending; equal scores by newest."""
-    order = np.lexsort((-np.arange(len(rough)), -rough))[:count]
+    if len(rough) > count:
+        worst = np.partition(rough, -count)[-count]
+        above, level = np.flatnonzero(rough > worst), np.flatnonzero(rough == worst)
+        order = np.concatenate([above, level[len(level) - (count - len(above)) :]])
+    else:
+        order = np.arange(len(rough))
     return np.sort(order[np.isfinite(rough[order])]).astype(np.int64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -38,6 +39,14 @@ def thread(name="t1"):
 
 def human(text, **fields):
     return {"messages": [HumanMessage(text, **fields)]}
+
+
+class Slow(AgentMiddleware):
+    """A model that takes its time, so that runs overlap."""
+
+    def wrap_model_call(self, request, handler):
+        time.sleep(0.03)
+        return handler(request)
 
 
 @tool
@@ -341,13 +350,13 @@ async def test_a_cancelled_run_loses_nothing(agent, memory, new_model, said):
     gate = threading.Event()
     started = threading.Event()
 
-    class Slow(AgentMiddleware):
+    class Waiting(AgentMiddleware):
         async def awrap_model_call(self, request, handler):
             started.set()
             await asyncio.to_thread(gate.wait)
             return await handler(request)
 
-    graph = agent(new_model("fine"), last=[Slow()])
+    graph = agent(new_model("fine"), last=[Waiting()])
     task = asyncio.create_task(graph.ainvoke(human("hello"), thread()))
     await asyncio.to_thread(started.wait)
     task.cancel()
@@ -587,3 +596,23 @@ def test_the_summariser_does_not_leak_into_the_users_stream(new_model):
     assert summarizer.requests
     assert any("SECRETSUMMARY" in text for texts in model.texts for text in texts)
     assert not any("SECRETSUMMARY" in text for text in seen)
+
+
+@pytest.mark.parametrize("saver", [True, False], ids=["checkpointer", "none"])
+def test_runs_at_once_on_one_session_keep_their_turns(memory, model, said, saver):
+    """G5, G9: eight runs on one session at the same time: every question and every answer is in the log once."""
+    graph = create_agent(
+        model,
+        tools=[],
+        middleware=[HybridMemoryMiddleware(memory, owner="ann", session_id="s1"), Slow()],
+        checkpointer=InMemorySaver() if saver else None,
+    )
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: graph.invoke(human(f"question {n}"), thread(f"t{n}")), range(8)))
+    lines = said(memory, "s1")
+    assert sorted(lines) == sorted(
+        [f"user: question {n}" for n in range(8)] + [f"assistant: answer {n + 1}" for n in range(8)]
+    )
+    turns = [entry.turn for entry in memory.session("s1", owner="ann").history()]
+    assert len(set(turns)) == 8
+    assert memory.session("s1", owner="ann").resume() is None

@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import threading
+import time
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
@@ -575,3 +576,72 @@ def test_a_closed_memory_is_opened_again(tmp_path):
     two = HybridChatMemoryBuffer.from_defaults(url=url, session_id="s")
     assert len(two.get_all()) == 1
     two.memory.close()
+
+
+def test_a_dropped_buffer_leaves_nothing_running():
+    """An in-memory session ends with the last buffer on it: no thread and no database stays."""
+    import gc
+    import weakref
+
+    buffer = HybridChatMemoryBuffer.from_defaults()
+    buffer.put(user("x"))
+    buffer.put(assistant("y"))
+    again = HybridChatMemoryBuffer.from_dict(buffer.to_dict())
+    memory, session = weakref.ref(buffer.memory), again.session
+    del buffer
+    gc.collect()
+    assert len(again.get_all()) == 2
+    del again
+    gc.collect()
+    with pytest.raises(StoreClosed):
+        session.history()
+    del session
+    for _ in range(50):
+        gc.collect()
+        if memory() is None:
+            return
+        time.sleep(0.02)
+    pytest.fail("the memory is still held")
+
+
+def test_an_answer_after_another_process_closed_the_turn(tmp_path, said):
+    """Two processes on one session: no answer is lost, whoever closed the turn (G4)."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    with Memory.open(url) as one, Memory.open(url) as two:
+        first = HybridChatMemoryBuffer.from_defaults(memory=one, session_id="s")
+        second = HybridChatMemoryBuffer.from_defaults(memory=two, session_id="s")
+        first.put(user("a"))
+        second.put(user("b"))
+        first.put(assistant("to a"))
+        second.put(assistant("to b"))
+        assert sorted(text for _, text in said(first.get_all())) == ["a", "b", "to a", "to b"]
+        assert said(first.get_all()) == said(second.get_all())
+
+
+def test_rewriting_a_session_is_seen_by_other_buffers(buffer, said):
+    """`set` through one buffer is what another on the session reads."""
+    other = HybridChatMemoryBuffer.from_dict(buffer.to_dict())
+    buffer.put(user("a"))
+    other.set([user("b")])
+    assert said(buffer.get_all()) == [("user", "b")]
+    buffer.put(assistant("c"))
+    assert said(other.get_all()) == [("user", "b"), ("assistant", "c")]
+
+
+def test_a_system_prompt_in_the_history_stays_one(open_buffer, said):
+    """A leading system message of the history is sent as system text, once, however long the conversation gets."""
+    history = [ChatMessage(role="system", content="Talk like a pirate."), user("hello"), assistant("ahoy")]
+    buffer = open_buffer(token_limit=600, chat_history=history)
+    assert said(buffer.get()) == [("system", "Talk like a pirate.\n"), ("user", "hello"), ("assistant", "ahoy")]
+    assert said(buffer.get_all()) == said(history)
+    for number in range(25):
+        buffer.put(user(f"Tell me of ship {number} and its crew of {number} men."))
+        buffer.put(assistant(f"Ship {number} met {number} whales and a storm."))
+    assert buffer.get()[0].content.startswith("Talk like a pirate.")
+    assert buffer.get()[0].role == "system"
+
+
+def test_a_system_prompt_of_an_open_turn(buffer, said):
+    """The same before the first answer."""
+    buffer.put_messages([ChatMessage(role="system", content="Talk like a pirate."), user("hello")])
+    assert said(buffer.get()) == [("system", "Talk like a pirate.\n"), ("user", "hello")]

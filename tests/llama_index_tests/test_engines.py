@@ -14,6 +14,7 @@ from llama_index.core.query_engine import CustomQueryEngine, RetrieverQueryEngin
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import QueryBundle
 
+from langmem_plugin import Memory
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, with_constraints
 
 ENGINES = ("simple", "context", "condense_plus_context", "condense_question")
@@ -267,3 +268,17 @@ def test_the_answering_model_of_condense_question(scripted, buffer, retriever):
     wrapped = query_engine._response_synthesizer._llm
     assert "Never call me before noon." in wrapped.last
     assert wrapped.requests[-1][0].role == MessageRole.SYSTEM
+
+
+@pytest.mark.parametrize("kind", ["context", "condense_plus_context"])
+def test_an_engine_that_gets_before_it_puts_is_summarised_in_time(kind, scripted, retriever, tmp_path):
+    """What leaves the window of a small limit is covered by the summary, though the memory allows more (G9)."""
+    with Memory.open(f"sqlite:///{tmp_path}/a.db") as memory:
+        buffer = HybridChatMemoryBuffer.from_defaults(memory=memory, token_limit=600)
+        engine = build(kind, scripted(), buffer, retriever)
+        for number in range(30):
+            engine.chat(f"Tell me about ship number {number}, its captain, its cargo and its {number} passengers.")
+            assert memory.wait(10)
+        buffer.get("And now?")
+        assert buffer.report.summarised > 20
+        assert buffer.report.waiting == 0

@@ -78,6 +78,11 @@ _INVISIBLE = re.compile(
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f]"
     "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
 )
+_MAYBE_DOUBTFUL = re.compile(
+    "[\u00ad\u034f\u0370-\u03ff\u0400-\u04ff\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\uff21-\uff5a\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
+)
+"""Without one of these among its characters a message hides nothing."""
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
 _MIXED = re.compile(
     "[A-Za-z][\u0370-\u03ff\u0400-\u04ff]|[\u0370-\u03ff\u0400-\u04ff][A-Za-z]|[\uff21-\uff3a\uff41-\uff5a]{3}"
@@ -202,6 +207,8 @@ def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
     if text.isascii():
         return not text.isprintable() and bool(_INVISIBLE.search(text))
+    if not _MAYBE_DOUBTFUL.search("".join(set(text))):
+        return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
     return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
 

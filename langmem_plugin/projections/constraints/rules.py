@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Literal
 
+from langmem_plugin.projections.constraints.clauses import Sentence, sentence_at
+from langmem_plugin.projections.constraints.cues import Possible, any_cue, candidates, lower, may_end, words_of
+from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found
 from langmem_plugin.projections.constraints.lifecycle import endings, normalised
 from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
 from langmem_plugin.projections.constraints.statements import sentences
@@ -21,51 +23,11 @@ from langmem_plugin.records import Constraint, ConstraintKind
 
 __all__ = ["Ended", "Findings", "Found", "find_constraints"]
 
-_MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
-_JOINED = re.compile(r"[/|<>=+&]")
-_SPACED = str.maketrans(dict.fromkeys("—…/|<>=+&，、。", " "))
 _QUOTED = re.compile(f"{INLINE}+")
-_SHORT = 160
-"""A sentence up to this length is kept whole; a longer one is cut at the clauses of its statement."""
 _DEEP = 4_000
 """Text beyond this place that is not in the last paragraph may well be pasted: only proposed."""
 _SHORTEST_QUOTE = 48
 """Characters of quotation inside a statement from which it is only proposed."""
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "\u00a0": " ", "\t": " ", "\u202f": " "})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A statement to keep: `text[start:end]` is the user's own words."""
-
-    kind: ConstraintKind
-    start: int
-    end: int
-    confidence: float
-    """0..1"""
-    proposed: bool = False
-    """Pasted, quoted or touching credentials, addresses or tools: needs confirmation."""
-    expires_in: timedelta | None = None
-    """From the moment it was said; None if it stands until it is ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """An earlier constraint that this message ends."""
-
-    constraint_id: str
-    how: Literal["revoked", "superseded"]
-    by: int | None
-    """Index into `found` of the statement that stands instead; None if revoked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What one message states and what it ends."""
-
-    found: tuple[Found, ...] = ()
-    """In the order of the text; spans do not overlap."""
-    ended: tuple[Ended, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +48,6 @@ class _Statement:
     alone: bool
 
 
-_NOTHING = Findings()
-
-
 def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Findings:
     """The constraints that a user's message states, and the earlier ones that it ends.
 
@@ -107,28 +66,28 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         >>> [message[item.start : item.end] for item in find_constraints(message).found]
         ['Never suggest peanuts.']
     """
-    words = _words(_lower(text))
+    words = words_of(lower(text))
     spoken_in = [
-        _Possible(language, _candidates(language, words, text))
+        Possible(language, candidates(language, words, text))
         for language in languages()
-        if _any_cue(language, words, text) or (active and _may_end(language, words, text))
+        if any_cue(language, words, text) or (active and may_end(language, words, text))
     ]
     if not (active or any(possible.rules for possible in spoken_in)):
-        return _NOTHING
+        return NOTHING
     said = spoken(text)
-    low = _lower(said.text)
+    low = lower(said.text)
     spans = list(sentences(said.text))
     cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
     keep = _doubted(text, said, _kept(low, spans, cut, spoken_in))
     known = {normalised(item.text) for item in active}
     found: list[Found] = []
     for item in keep:
-        words_of = normalised(text[item.start : item.end])
-        if words_of and words_of not in known:
-            known.add(words_of)
+        normal = normalised(text[item.start : item.end])
+        if normal and normal not in known:
+            known.add(normal)
             found.append(item)
     if not active:
-        return Findings(found=tuple(found)) if found else _NOTHING
+        return Findings(found=tuple(found)) if found else NOTHING
     return _with_endings(low, spans, found, active, [possible.language for possible in spoken_in])
 
 
@@ -181,154 +140,13 @@ def _with_endings(
     )
 
 
-def _lower(text: str) -> str:
-    """Small letters and straight apostrophes, character for character."""
-    if text.isascii():
-        return text.lower()
-    low = text.translate(_APOSTROPHES).lower()
-    if len(low) != len(text):
-        low = "".join(small if len(small := char.lower()) == 1 else char for char in text.translate(_APOSTROPHES))
-    return low
-
-
-def _words(low: str) -> set[str]:
-    """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
-    if not low.isascii() or _JOINED.search(low):
-        low = low.translate(_SPACED)
-    words = {word.strip(_MARKS) for word in low.split()}
-    if "'" in low:
-        words |= {word.rpartition("'")[2] for word in words if "'" in word}
-    return words
-
-
-def _any_cue(language: Language, words: set[str], text: str) -> bool:
-    if language.spaced:
-        return not language.cues.isdisjoint(words)
-    return not text.isascii() and any(cue in text for cue in language.cues)
-
-
-def _may_end(language: Language, words: set[str], text: str) -> bool:
-    """Whether a word stands in the text without which nothing is taken back."""
-    if language.spaced:
-        return not language.endings.isdisjoint(words)
-    return not text.isascii()
-
-
-def _candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
-    """By cue that stands in the text, the rules that may fit somewhere in it."""
-    if not language.spaced:
-        return {cue: language.rules[cue] for cue in language.cues if cue in text}
-    possible: dict[str, tuple[Rule, ...]] = {}
-    for cue in language.cues & words:
-        rules = tuple(rule for rule in language.rules[cue] if not rule.also or not rule.also.isdisjoint(words))
-        if rules:
-            possible[cue] = rules
-    return possible
-
-
-@dataclass(frozen=True, slots=True)
-class _Possible:
-    """A language that the message may be in, with the rules whose cues stand in it."""
-
-    language: Language
-    rules: dict[str, tuple[Rule, ...]]
-
-    def within(self, sentence: str) -> list[Rule]:
-        """The rules that may fit a sentence, in the order of the file."""
-        cues = [cue for cue in self.rules if cue in sentence]
-        if not cues:
-            return []
-        if not self.language.spaced:
-            rules = {rule.order_index: rule for cue in cues for rule in self.rules[cue]}
-            return [rules[index] for index in sorted(rules)]
-        words = _words(sentence)
-        rules = {
-            rule.order_index: rule
-            for cue in cues
-            if cue in words
-            for rule in self.rules[cue]
-            if not rule.also or not rule.also.isdisjoint(words)
-        }
-        return [rules[index] for index in sorted(rules)]
-
-
-@dataclass(slots=True)
-class _Sentence:
-    """A sentence and the places where its clauses begin."""
-
-    said: Spoken
-    low: str
-    start: int
-    end: int
-    language: Language
-    lead: int
-    _requests: list[int] | None = None
-    _resumes: list[int] | None = None
-    _joints: list[tuple[int, int]] | None = None
-
-    @property
-    def requests(self) -> list[int]:
-        """Where it begins to ask for something."""
-        if self._requests is None:
-            clause = self.low[self.start : self.end]
-            self._requests = [self.start + item.start() for item in self.language.request.finditer(clause)]
-            if not self._requests and clause[-1] in "?？":
-                # "I don't eat pork, what now?": whatever the words, the last clause asks.
-                comma = max(clause.rfind(","), clause.rfind(";"), clause.rfind("，"), clause.rfind("、"))
-                self._requests = [self.start + comma] if comma > 0 else []
-        return self._requests
-
-    @property
-    def resumes(self) -> list[int]:
-        """Where a clause about the speaker begins."""
-        if self._resumes is None:
-            self._resumes = [item.end() for item in self.language.resume.finditer(self.low, self.start, self.end)]
-        return self._resumes
-
-    @property
-    def joints(self) -> list[tuple[int, int]]:
-        """Where one statement ends and the next begins."""
-        if self._joints is None:
-            self._joints = [item.span() for item in self.language.joint.finditer(self.low, self.start, self.end)]
-        return self._joints
-
-    def left(self, place: int) -> int:
-        """Where the clause begins that holds `place`."""
-        request = max((at for at in self.requests if at <= place), default=-1)
-        resume = max((at for at in self.resumes if at <= place), default=-1)
-        if request < 0 and self.end - self.start <= _SHORT:
-            return self.lead
-        if request < 0 and (resume < 0 or place - self.lead <= _SHORT):
-            return self.lead
-        return max(request, resume, self.lead)
-
-    def right(self, place: int) -> int:
-        """Where the clause ends: before the next request."""
-        request = min((at for at in self.requests if at >= place), default=self.end)
-        if request - place > 2 * _SHORT:
-            request = min((at for at, _ in self.joints if at >= place), default=request)
-        return request
-
-
-def _sentence(said: Spoken, low: str, start: int, end: int, language: Language) -> _Sentence:
-    lead = language.lead.match(low, start, end)
-    return _Sentence(
-        said=said,
-        low=low,
-        start=start,
-        end=end,
-        language=language,
-        lead=lead.end() if lead and lead.end() < end else start,
-    )
-
-
-def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> list[_Statement]:
+def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> list[_Statement]:
     """The binding statements of one sentence, by the first language that has any."""
     for possible in spoken_in:
         rules = possible.within(low[start:end])
         if not rules:
             continue
-        sentence = _sentence(said, low, start, end, possible.language)
+        sentence = sentence_at(said, low, start, end, possible.language)
         matches = [match for rule in rules if (match := _match(sentence, rule)) is not None]
         if matches:
             return list(_cut(sentence, matches))
@@ -336,7 +154,7 @@ def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterabl
 
 
 def _kept(
-    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[_Possible]
+    low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[Possible]
 ) -> list[Found]:
     """All statements; those that bind only when nothing is asked for, only then."""
     statements = [item for group in cut for item in group]
@@ -349,7 +167,7 @@ def _kept(
     return [item.found for item in statements]
 
 
-def _place(sentence: _Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
+def _place(sentence: Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
     """Where the rule's words stand and what its first group holds; at the start of a clause if it says so."""
     # Slices, not search(text, start, end): "^" would match at the start of the message alone.
     lead = sentence.lead
@@ -371,7 +189,7 @@ def _place(sentence: _Sentence, rule: Rule, text: str) -> tuple[int, int, str] |
     return lead + found.start(), lead + found.end(), attribute
 
 
-def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
+def _match(sentence: Sentence, rule: Rule) -> _Match | None:
     """The first place where the rule fits and the user asserts what it says."""
     low, end, language = sentence.low, sentence.end, sentence.language
     text = sentence.said.text if rule.cased else low
@@ -394,7 +212,7 @@ def _match(sentence: _Sentence, rule: Rule) -> _Match | None:
     return _Match(first, last, rule, attribute)
 
 
-def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bool) -> bool:
+def _asserted(sentence: Sentence, start: int, end: int, left: int, *, order: bool) -> bool:
     """Whether the user says it for certain and for themselves."""
     low, language = sentence.low, sentence.language
     if not order and language.unless.search(low[left:end]):
@@ -411,7 +229,7 @@ def _asserted(sentence: _Sentence, start: int, end: int, left: int, *, order: bo
     return True
 
 
-def _cut(sentence: _Sentence, matches: list[_Match]) -> list[_Statement]:
+def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
     """One statement for each clause that has a match; matches of one clause make one."""
     matches.sort(key=lambda match: (match.start, match.rule.order_index))
     groups: list[tuple[int, list[_Match]]] = []
@@ -509,7 +327,7 @@ def _expiry(words: str, language: Language) -> timedelta | None:
     return None
 
 
-def _is_task(low: str, start: int, end: int, spoken_in: Iterable[_Possible]) -> bool:
+def _is_task(low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> bool:
     """Whether a sentence asks for something to be done now."""
     if low[end - 1] in "?？":
         return True

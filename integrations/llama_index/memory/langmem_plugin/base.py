@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 from uuid import uuid4
@@ -102,6 +103,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         if "token_limit" not in data:
             settings = memory.config if memory is not None else config
             data["token_limit"] = settings.budget.prompt if settings is not None else DEFAULT_TOKEN_LIMIT
+        own = memory is None and is_in_memory(url)
         if memory is None:
             memory = open_memory(
                 url,
@@ -121,6 +123,8 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
         self._memory = memory
         self._model_name = model_name
         self._talk = conversation(memory, self.session_id, owner=self.owner)
+        if own:  # nobody else can open it: it ends with its last buffer, and its threads with it
+            weakref.finalize(self._talk, memory.close, 0).atexit = False
         self.chat_store = SessionChatStore(self.chat_store_key, self._talk)
 
     @classmethod
@@ -241,7 +245,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     @property
     def session(self) -> Session:
-        """The session behind this buffer: history, recall, constraints."""
+        """The session behind this buffer: history, recall, constraints; keep the buffer if it lives in memory."""
         return self._talk.session
 
     @property
@@ -399,15 +403,17 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
 
     def _get(self, input: Any, initial_token_count: int, who: Caller) -> list[ChatMessage]:
         talk, query = self._talk, _text_of(input)
+        opening = talk.opening()
+        system = "\n\n".join(text for text in (self.system, *opening) if text)
         budget = self._budget(initial_token_count, who)
         turn = None if who.appends_input else talk.pending()
         context: Context
         if turn is not None and (query is None or _asks(turn.messages, query)):
-            context = turn.context(system=self.system, budget=budget)
+            context = turn.context(system=system, budget=budget)
         else:
-            context = talk.session.context(query, system=self.system, budget=budget, recall_as="pair")
+            context = talk.session.context(query, system=system, budget=budget, recall_as="pair")
         self._report = context.report
-        return arrange(context, insert=self.insert, who=who)
+        return arrange(context, insert=self.insert, who=who, opening=opening)
 
     def _budget(self, initial_token_count: int, who: Caller) -> Budget:
         counter = self._memory.counter

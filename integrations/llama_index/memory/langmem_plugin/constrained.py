@@ -31,10 +31,9 @@ def with_constraints(llm: AnyLLM, source: HybridChatMemoryBuffer | Session) -> A
     Example:
         >>> engine = index.as_query_engine(llm=with_constraints(llm, memory))  # doctest: +SKIP
     """
-    session = source.session if isinstance(source, HybridChatMemoryBuffer) else source
     constrained: AnyLLM = copy.copy(llm)
     kind: Any = type(llm)
-    constrained.__class__ = type(kind)(kind.__name__, (_Constrained, kind), _methods(session))
+    constrained.__class__ = type(kind)(kind.__name__, (_Constrained, kind), _methods(source))
     return constrained
 
 
@@ -42,10 +41,11 @@ class _Constrained:
     """What every LLM of this module is, so that wrapping twice does nothing twice."""
 
 
-def _methods(session: Session) -> dict[str, Any]:
-    """The overriding methods; they know their session by closure, so the model gets no new field."""
+def _methods(source: HybridChatMemoryBuffer | Session) -> dict[str, Any]:
+    """The overriding methods; they hold their source by closure, so the model gets no new field."""
 
     def block() -> str:
+        session = source.session if isinstance(source, HybridChatMemoryBuffer) else source
         return constraints_block.render(session.constraints())
 
     def chat(self: Any, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from langmem_plugin.errors import TurnClosed
 from langmem_plugin.memory import Memory
@@ -21,7 +22,10 @@ from langmem_plugin.session import Session
 from langmem_plugin.turn import Turn
 from llama_index.memory.langmem_plugin.convert import with_payload
 
-_answering: ContextVar[tuple[Conversation, str] | None] = ContextVar("langmem_plugin_answering", default=None)
+_OPENING: Final = 4
+"""How many messages at the beginning of a session may be system messages that are kept as such."""
+
+_answering: ContextVar[tuple[ref[Conversation], str] | None] = ContextVar("langmem_plugin_answering", default=None)
 """The turn whose answer this context produces; a stream's writer runs in a copy of it."""
 
 
@@ -56,6 +60,13 @@ class Conversation:
             turn = self.pending()
             said = [entry.message for entry in self.session.history()]
             return said + list(turn.messages if turn is not None else ())
+
+    def opening(self) -> list[str]:
+        """The system messages that stand before anything else: the developer's, put into the history."""
+        said = [entry.message for entry in self.session.history(limit=_OPENING)]
+        if len(said) < _OPENING and (turn := self.pending()) is not None:
+            said.extend(turn.messages)
+        return [message.text for message in takewhile(lambda message: message.role is Role.SYSTEM, said)]
 
     def put(self, message: Message, *, from_stream: bool = False) -> str | None:
         """Add one message; durable when it returns.
@@ -165,11 +176,11 @@ class Conversation:
 
     def _answers_an_earlier_turn(self, turn: Turn) -> bool:
         mark = _answering.get()
-        return mark is not None and mark[0] is self and mark[1] != turn.id
+        return mark is not None and mark[0]() is self and mark[1] != turn.id
 
     def mark_context(self, turn_id: str | None) -> None:
         """Note in the caller's context which turn the answers that come from it belong to."""
-        _answering.set((self, turn_id) if turn_id is not None else None)
+        _answering.set((ref(self), turn_id) if turn_id is not None else None)
 
 
 _conversations: WeakValueDictionary[tuple[int, str, str], Conversation] = WeakValueDictionary()

@@ -23,6 +23,7 @@ class HybridMemoryRetriever(BaseRetriever):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, source: HybridChatMemoryBuffer | Session, *, similarity_top_k: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._source = source  # an in-memory session ends with its last buffer
         self._session = source.session if isinstance(source, HybridChatMemoryBuffer) else source
         self._top_k = similarity_top_k
 

@@ -1,0 +1,47 @@
+"""What one message states and ends: values between the rules and the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from langmem_plugin.records import ConstraintKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A statement to keep: `text[start:end]` is the user's own words."""
+
+    kind: ConstraintKind
+    start: int
+    end: int
+    confidence: float
+    """0..1"""
+    proposed: bool = False
+    """Pasted, quoted or touching credentials, addresses or tools: needs confirmation."""
+    expires_in: timedelta | None = None
+    """From the moment it was said; None if it stands until it is ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An earlier constraint that this message ends."""
+
+    constraint_id: str
+    how: Literal["revoked", "superseded"]
+    by: int | None
+    """Index into `found` of the statement that stands instead; None if revoked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What one message states and what it ends."""
+
+    found: tuple[Found, ...] = ()
+    """In the order of the text; spans do not overlap."""
+    ended: tuple[Ended, ...] = ()
+
+
+NOTHING = Findings()
+"""Of most messages."""
