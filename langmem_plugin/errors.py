@@ -11,6 +11,7 @@ LangmemPluginError
 │   ├── TurnOpen                       another turn of this writer is still open
 │   └── VersionConflict                the session moved on since it was read
 ├── ConstraintNotFound (LookupError)
+├── MessageNotFound (LookupError)      no such message in the session's log
 ├── StoreError
 │   ├── StoreUnavailable               the database cannot be reached or opened
 │   ├── StoreClosed                    the memory was closed
@@ -109,6 +110,14 @@ class ConstraintNotFound(LangmemPluginError, LookupError):
     def __init__(self, constraint_id: str) -> None:
         self.constraint_id = constraint_id
         super().__init__(f"no constraint {constraint_id!r} in this session; list them with session.constraints()")
+
+
+class MessageNotFound(LangmemPluginError, LookupError):
+    """The session's log has no message with that id or number."""
+
+    def __init__(self, message: str | int) -> None:
+        self.message = message
+        super().__init__(f"no message {message!r} in this session's log; session.history() lists them")
 
 
 class StoreError(LangmemPluginError):

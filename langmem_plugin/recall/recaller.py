@@ -68,6 +68,11 @@ class Recaller:
         self._vectors = vectors
         self._queries = QueryVectors(embedder) if embedder is not None and vectors is not None else None
 
+    def forget(self) -> None:
+        """Let go of queries that were embedded (guarantee G11)."""
+        if self._queries is not None:
+            self._queries.forget()
+
     def recall(
         self,
         key: SessionKey,

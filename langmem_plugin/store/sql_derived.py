@@ -123,8 +123,8 @@ class SqlDerived:
             row = session_row(connection, key)
             if row is None or newest_summary(connection, row["id"]) != expected:
                 return False
-            if summary.upto_seq > row["last_seq"]:
-                return False
+            if summary.upto_seq > row["last_seq"] or row["erased_version"] > summary.created_version:
+                return False  # it was begun before something was forgotten that it may hold
             version = row["version"] + 1
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
             connection.execute(
@@ -167,7 +167,11 @@ class SqlDerived:
                         embeddings.c.model == model,
                     ),
                 )
-                .where(messages.c.session_id == row["id"], embeddings.c.seq.is_(None))
+                .where(
+                    messages.c.session_id == row["id"],
+                    messages.c.forgotten_version.is_(None),
+                    embeddings.c.seq.is_(None),
+                )
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
@@ -238,7 +242,11 @@ class SqlDerived:
             between = (int(min(seqs)), int(max(seqs)))
             wanted = set(
                 connection.scalars(
-                    select(messages.seq).where(messages.session_id == row["id"], messages.seq.between(*between))
+                    select(messages.seq).where(
+                        messages.session_id == row["id"],
+                        messages.seq.between(*between),
+                        messages.forgotten_version.is_(None),
+                    )
                 )
             ) - set(
                 connection.scalars(
