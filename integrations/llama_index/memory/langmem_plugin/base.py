@@ -399,8 +399,6 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self
 
-    # -- inside ---------------------------------------------------------------------------
-
     def _get(self, input: Any, initial_token_count: int, who: Caller) -> list[ChatMessage]:
         talk, query = self._talk, _text_of(input)
         opening = talk.opening()
