@@ -433,11 +433,9 @@ def _checked(message: Any) -> Message:
 
 
 def _text_of(input: Any) -> str | None:
-    if input is None:
-        return None
     if isinstance(input, ChatMessage):
         return to_core(input).text
-    return input.query_str if isinstance(input, QueryBundle) else str(input)
+    return input.query_str if isinstance(input, QueryBundle) else None if input is None else str(input)
 
 
 def _asks(said: Sequence[Message], query: str) -> bool:
