@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from langmem_plugin.errors import MessageNotFound, TurnOpen
+from langmem_plugin.errors import InvalidSetting, MessageNotFound, TurnOpen
 from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.records import Receipt, SessionKey
@@ -58,6 +58,8 @@ class Eraser:
 
     def forget(self, owner: str, session: str | None, message: str | int | None, *, whole_turn: bool) -> Receipt:
         """See `Memory.forget`."""
+        if message is None and whole_turn:
+            raise InvalidSetting("message", message, "name a message of the turn")
         scope: Literal["message", "session", "owner"]
         scope = "owner" if session is None else "session" if message is None else "message"
         now = self._clock()

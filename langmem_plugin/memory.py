@@ -222,8 +222,6 @@ class Memory:
             check_name("session", session)
         if message is not None and session is None:
             raise InvalidSetting("session", session, "name the session that the message is in")
-        if message is None and whole_turn:
-            raise InvalidSetting("message", message, "name a message of the turn")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
 
     def wait(self, timeout_s: float | None = None) -> bool:
