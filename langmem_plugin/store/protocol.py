@@ -104,6 +104,8 @@ class KeywordStats:
     documents: int
     length: int
     """Terms of all messages together."""
+    generation: int = 0
+    """Changes when the session was forgotten and begun anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

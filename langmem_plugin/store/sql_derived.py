@@ -40,7 +40,7 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"])
+        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"], row["id"])
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
