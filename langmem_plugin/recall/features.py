@@ -224,9 +224,9 @@ def _coverage(keywords: Keywords, size: int) -> tuple[Floats, Floats]:
         total += weight
         here[seqs] += weight
         hit = np.zeros(size + 4, dtype=bool)
-        for step in range(5):
-            hit[seqs + step] = True
-        around += weight * hit[2 : size + 2]
+        hit[seqs + 2] = True
+        beside = hit[:-4] | hit[1:-3] | hit[2:-2] | hit[3:-1] | hit[4:]
+        np.add(around, weight, out=around, where=beside)
     total += keywords.absent_idf * keywords.absent
     return (here / total, around / total) if total > 0 else (here, around)
 

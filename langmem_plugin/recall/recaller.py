@@ -181,13 +181,13 @@ class Recaller:
             return None, None, "no message has a vector yet; recall is by keyword"
         return seqs, cosines, ""
 
-    def wrote(self, key: SessionKey, entries: Sequence[Entry]) -> None:
-        """Take in what was just written to a session, so that the next query need not read it."""
+    def saw(self, key: SessionKey, entries: Sequence[Entry]) -> None:
+        """Take in entries that were read for another purpose, so that no query need read them again."""
         self._traits.add(key, entries)
 
-    def forget(self, key: SessionKey) -> None:
-        """Let go of all that is held of a session (guarantee G11)."""
-        self._traits.forget(key)
+    def forget(self) -> None:
+        """Drop what is held in memory: what something was forgotten of is read anew (guarantee G11)."""
+        self._traits.forget()
 
 
 class _TraitsOf(Protocol):

@@ -83,7 +83,7 @@ class _Session:
 
     __slots__ = ("generation", "names", "numbers", "rows")
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: tuple[int, ...]) -> None:
         self.generation = generation
         self.rows = np.zeros(64, _COLUMNS)
         self.names = [""]
@@ -112,13 +112,13 @@ class TraitCache:
         self._held: OrderedDict[SessionKey, _Session] = OrderedDict()
 
     def of(
-        self, key: SessionKey, generation: int, seqs: Ints, read: Callable[[Sequence[int]], Iterable[Entry]]
+        self, key: SessionKey, generation: tuple[int, ...], seqs: Ints, read: Callable[[Sequence[int]], Iterable[Entry]]
     ) -> Traits:
         """The traits of these messages, in this order.
 
         Args:
             key: The session.
-            generation: Changes when the session was forgotten and begun anew.
+            generation: Changes when the session, or a message of it, was forgotten.
             seqs: Any numbers; those without a message get a row of zeros.
             read: Reads entries of the session by their numbers.
         """
@@ -135,26 +135,26 @@ class TraitCache:
         return Traits(rows, names)
 
     def add(self, key: SessionKey, entries: Sequence[Entry]) -> None:
-        """Take in what was just written, if the session is one of those lately asked about."""
+        """Take in entries that were read anyway, if the session is one of those lately asked about."""
         with self._lock:
             held = self._held.get(key)
             if held is not None:
                 held.put(entries)
 
-    def forget(self, key: SessionKey) -> None:
-        """Let go of a session."""
+    def forget(self) -> None:
+        """Let go of everything."""
         with self._lock:
-            self._held.pop(key, None)
+            self._held.clear()
 
     def _rows(
-        self, key: SessionKey, generation: int, seqs: Ints, held: _Session | None = None
+        self, key: SessionKey, generation: tuple[int, ...], seqs: Ints, held: _Session | None = None
     ) -> tuple[npt.NDArray[np.void], Sequence[str]]:
         with self._lock:
             held = held or self._session(key, generation)
             rows = held.rows[np.where((seqs > 0) & (seqs < len(held.rows)), seqs, 0)]
             return rows, tuple(held.names)
 
-    def _session(self, key: SessionKey, generation: int) -> _Session:
+    def _session(self, key: SessionKey, generation: tuple[int, ...]) -> _Session:
         held = self._held.get(key)
         if held is None or held.generation != generation:
             held = self._held[key] = _Session(generation)

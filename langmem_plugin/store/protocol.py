@@ -104,8 +104,8 @@ class KeywordStats:
     documents: int
     length: int
     """Terms of all messages together."""
-    generation: int = 0
-    """Changes when the session was forgotten and begun anew."""
+    generation: tuple[int, ...] = ()
+    """Changes when the session, or a message of it, was forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
