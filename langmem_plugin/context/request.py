@@ -113,7 +113,7 @@ class Context:
 
     def _repr_html_(self) -> str:
         """The request for a notebook: segments, what was recalled and why, constraints, what was cut."""
-        from langmem_plugin.context.shown import request_html
+        from langmem_plugin.context.request_html import request_html
         from langmem_plugin.markup import notebook
 
         return notebook(request_html(self))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langmem_plugin.context.shown import provenance, state_of
+from langmem_plugin.context.request_html import provenance, state_of
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.inspection.held import Held
 from langmem_plugin.inspection.timeline import constraint_json

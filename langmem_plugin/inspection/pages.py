@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from langmem_plugin.context.shown import constraints_table, message_html
+from langmem_plugin.context.request_html import constraints_table, message_html
 from langmem_plugin.engine import Engine
 from langmem_plugin.inspection.held import Held
 from langmem_plugin.inspection.timeline import Timeline
