@@ -8,7 +8,6 @@ LangmemPluginError
 ├── InvalidMessage (ValueError)        a message that cannot be kept or sent
 ├── SessionError
 │   ├── TurnClosed                     the turn was committed or aborted already
-│   ├── TurnOpen                       another turn of this writer is still open
 │   └── VersionConflict                the session moved on since it was read
 ├── ConstraintNotFound (LookupError)
 ├── StoreError
@@ -84,14 +83,6 @@ class TurnClosed(SessionError):
         self.turn_id = turn_id
         self.state = state
         super().__init__(f"turn {turn_id} is {state}; begin a new turn")
-
-
-class TurnOpen(SessionError):
-    """A turn with this id is open elsewhere."""
-
-    def __init__(self, turn_id: str) -> None:
-        self.turn_id = turn_id
-        super().__init__(f"turn {turn_id} is still open; commit or abort it first")
 
 
 class VersionConflict(SessionError):

@@ -48,7 +48,12 @@ class ChatServer:
         self.url = base_url.rstrip("/")
         self.name = model
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(headers=headers, timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S))
+        self._http = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+            # Minutes pass between two questions: a connection that was kept is likely to be closed by then.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         self._timeout_s = timeout_s
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:

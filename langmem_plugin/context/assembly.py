@@ -10,19 +10,17 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context import constraints_block, open_turn, rendering, window
 from langmem_plugin.context.counting import Counter
 from langmem_plugin.context.cutting import cut_end
+from langmem_plugin.context.documents import fit_documents
 from langmem_plugin.context.exchanges import NO_ANSWER, Line, group, join, lines, repair, unique_ids
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.packing import NEED_NOTHING, Packed, pack, recall_room
 from langmem_plugin.context.request import Context, ContextReport, Document, Item, Segment, View
+from langmem_plugin.context.shown import Shown, without_large
 from langmem_plugin.errors import BudgetTooSmall
 from langmem_plugin.messages import Message, Role, assistant, user
 from langmem_plugin.messages import system as system_message
 from langmem_plugin.records import Attachment, Entry, Recalled
 
-_NEWEST_SHARE = 0.10
-"""Recall and a long tool loop leave the newest exchanges at least about this part of history's room."""
-_STRIDE_SHARE = 0.15
-"""In a tool loop the window is pushed back by multiples of this part, so that it moves rarely."""
 _LEAST_SUMMARY = 24
 """A summary that would be cut to fewer tokens is left out."""
 _EXTRACT_READS = 3
@@ -157,39 +155,18 @@ class _Assembly:
         self.carried: tuple[Entry, ...] = ()
         if pending and pending[0].message.role not in (Role.USER, Role.SYSTEM) and exchanges:
             self.carried = exchanges.pop()  # the open turn goes on with this exchange
-        self.exchanges = exchanges
         self.room = window.history_room(
             budget=self.budget,
             system_tokens=self.system_tokens + self.counter.priming,
             constraints_tokens=self.constraint_tokens,
             tools_tokens=self.tool_tokens,
         )
-        self.sticky = window.sticky_room(budget=self.budget, config=self.config)
-        self.fold = window.fold(
-            [window.weigh(exchange, sticky=self.sticky) for exchange in exchanges],
-            high=window.display_high(self.room, budget=self.budget, config=self.config),
-            low=int(self.room * self.config.window.low),
-        )
-        self.shown: dict[int, list[Line]] = {}
-        for position in range(self.fold.start, len(exchanges)):
-            kept = self._without_large(exchanges[position], bare=position < self.fold.bare)
-            self.shown[position] = repair(lines(kept))
-        self.weights = [sum(map(self._tokens, self.shown[i])) for i in range(self.fold.start, len(exchanges))]
-        self.waiting = sum(len(exchange) for exchange in exchanges[: self.fold.start])
-
-    def _without_large(self, exchange: Sequence[Entry], *, bare: bool) -> Sequence[Entry]:
-        if all(entry.attachment is None for entry in exchange):
-            return exchange
-        return [
-            replace(entry, attachment=None)
-            if entry.attachment is not None and (bare or entry.attachment.tokens > self.sticky)
-            else entry
-            for entry in exchange
-        ]
+        self.shown = Shown(exchanges, room=self.room, budget=self.budget, config=self.config, size=self._tokens)
+        self.waiting = sum(len(exchange) for exchange in exchanges[: self.shown.fold.start])
 
     def _open_turn(self) -> None:
         pending = self.view.pending
-        carried = lines(self._without_large(self.carried, bare=False))
+        carried = lines(without_large(self.carried, sticky=self.shown.sticky))
         self.turn = [*carried, *lines(pending, attachments=False)]
         self.anchor: int | None = None
         if self.query is not None and not self.as_pair:
@@ -216,13 +193,13 @@ class _Assembly:
     def build(self) -> Context:
         prompt = self.budget.prompt
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
-        documents = self._pack_documents(prompt - self.least)
+        documents = self._fit_documents(prompt - self.least)
         left = prompt - self.least - self._count(documents)
         summary, short = self._summarise(left)
         pair = self._count(self._summary_text(summary, short)) + (
             _PAIR_OVERHEAD if summary or short or self.waiting else 0
         )
-        keep = self._newest_tokens()
+        keep = self.shown.newest_tokens()
         # A long tool loop gives way to the summary and the newest exchanges.
         outside = self.fixed + self.reserved + self._count(documents) + (self.given.tokens if self.given else 0)
         turn_room = max(self.least - self.fixed - self.reserved, prompt - outside - pair - keep)
@@ -231,27 +208,14 @@ class _Assembly:
         packed, start = self._recall(space, keep)
         return self._finished(_Plan(start, summary, short, packed, documents, turn_room))
 
-    def _pack_documents(self, left: int) -> str:
-        if not self.documents or (self.anchor is None and not self.as_pair):
-            if self.documents:
-                self.cut.append(f"{len(self.documents)} documents left out: there is no new message to put them before")
+    def _fit_documents(self, left: int) -> str:
+        if self.documents and self.anchor is None and not self.as_pair:
+            self.cut.append(f"{len(self.documents)} documents left out: there is no new message to put them before")
             return ""
         room = min(self.budget.tokens("documents"), left)
-        shown: list[Document] = []
-        used = self.counter.count(rendering.documents_block(()))
-        for document in self.documents:
-            tokens = self.counter.count(document.text)
-            if used + tokens + 16 > room:
-                text = cut_end(document.text, max_tokens=room - used - 24, count=self.counter.count)
-                if (kept := self._count(text)) > _LEAST_SUMMARY:
-                    shown.append(replace(document, text=text))
-                    self.cut.append(f"document {len(shown)} cut from {tokens} to {kept} tokens")
-                break
-            shown.append(document)
-            used += tokens + 16
-        if rest := len(self.documents) - len(shown):
-            self.cut.append(f"{rest} documents left out, past the documents' {room} tokens")
-        return rendering.documents_block(shown) if shown else ""
+        fitting = fit_documents(self.documents, room=room, count=self.counter.count)
+        self.cut.extend(fitting.cut)
+        return fitting.text
 
     def _summarise(self, left: int) -> tuple[str, str]:
         """The summary's text, and the extract of what waits to be summarised."""
@@ -265,31 +229,9 @@ class _Assembly:
             room -= self.counter.count(text) if text else 0
         if not self.waiting or not self.config.summary.enabled or room < _LEAST_SUMMARY:
             return text, ""
-        return text, extract(self._newest_waiting(room), count=self.counter.count, max_tokens=room)
-
-    def _newest_waiting(self, room: int) -> list[Message]:
-        """What the extract reads: the newest that waits, a few times what it may hold.
-
-        All of it could be a whole history, if nothing ever summarised it, and is read at each request.
-        """
-        read: list[Message] = []
-        left = room * _EXTRACT_READS
-        for exchange in reversed(self.exchanges[: self.fold.start]):
-            for entry in reversed(exchange):
-                left -= entry.tokens
-                if left < 0 and read:
-                    return read[::-1]
-                read.append(entry.message)
-        return read[::-1]
-
-    def _newest_tokens(self) -> int:
-        """Tokens of the newest exchanges that recall does not push out."""
-        keep = 0
-        for number, tokens in enumerate(reversed(self.weights)):
-            if keep + tokens > self.room * _NEWEST_SHARE and (number or tokens > self.room * 2 * _NEWEST_SHARE):
-                break
-            keep += tokens
-        return keep
+        return text, extract(
+            self.shown.newest_waiting(room * _EXTRACT_READS), count=self.counter.count, max_tokens=room
+        )
 
     def _recall(self, space: int, keep: int) -> tuple[Packed, int]:
         """What is recalled, and the first exchange of the window beside it."""
@@ -301,7 +243,7 @@ class _Assembly:
             return Packed(), self._first_shown(space)
         room = 0
         if placed and self.config.recall.enabled and self.recalled.hits:
-            free = space - sum(self.weights)
+            free = space - self.shown.weight()
             most = space - min(keep, max(0, space))
             room = recall_room(self.recalled.need, budget=self.budget, free=free, most=most)
             if self.recalled.need < NEED_NOTHING:
@@ -313,10 +255,13 @@ class _Assembly:
             self.cut.append(f"{packed.left_out} recalled messages left out, past the {room} tokens for recall")
         self.cut.extend(packed.cut)
         if start > (usual := self._first_shown(space)):
-            lost = sum(self.weights[usual - self.fold.start : start - self.fold.start])
+            lost = self.shown.weight(usual, start)
             need = self.recalled.need
             self.notes.append(f"recall took {lost} tokens of the window for this request (need {need:.2f})")
         return packed, start
+
+    def _first_shown(self, room: int) -> int:
+        return self.shown.first_shown(room, strided=len(self.turn) > 1)
 
     def _share(self, space: int, room: int) -> tuple[Packed, int]:
         """Recall with at most `room` tokens and the window with the rest; nothing is in both."""
@@ -325,9 +270,9 @@ class _Assembly:
         start = self._first_shown(space - (packed.attachment.tokens if packed.attachment else 0))
         if start < narrow:
             # The window grows back over what recall does not use; what it shows is not quoted twice.
-            regained = self._seqs(start, narrow)
+            regained = self.shown.seqs(start, narrow)
             if any(hit.entry.seq in regained for hit in packed.hits):
-                packed = self._pack(min(room, space - sum(self.weights[start - self.fold.start :])), start)
+                packed = self._pack(min(room, space - self.shown.weight(start)), start)
         return packed, start
 
     def _pack(self, room: int, start: int) -> Packed:
@@ -337,33 +282,10 @@ class _Assembly:
             room=room,
             # Recall itself left out what is below the threshold for this need.
             threshold=self.config.recall.threshold * (1.0 - self.recalled.need),
-            present=self._seqs(start, len(self.exchanges)) | {e.seq for e in (*self.carried, *self.view.pending)},
+            present=self.shown.seqs(start) | {e.seq for e in (*self.carried, *self.view.pending)},
             query=anchor.text if anchor is not None else "",
             count=self.counter.count,
         )
-
-    def _seqs(self, start: int, end: int) -> set[int]:
-        """Entries that the window shows from one exchange to another, quoted ones included."""
-        seqs: set[int] = set()
-        for position in range(start, end):
-            for entry in self.exchanges[position]:
-                seqs.add(entry.seq)
-                attached = entry.attachment
-                if attached is not None and attached.tokens <= self.sticky and position >= self.fold.bare:
-                    seqs.update(attached.seqs)
-        return seqs
-
-    def _first_shown(self, room: int) -> int:
-        """The oldest exchange that the window shows in `room` tokens."""
-        total = sum(self.weights)
-        if total <= room:
-            return self.fold.start
-        if len(self.turn) > 1:
-            stride = max(1, int(self.room * _STRIDE_SHARE))
-            strided = window.first_that_fits(self.weights, total - -(-(total - room) // stride) * stride)
-            if strided < len(self.weights):
-                return self.fold.start + strided
-        return self.fold.start + window.first_that_fits(self.weights, room)
 
     # What is written
 
@@ -377,12 +299,12 @@ class _Assembly:
 
     def _written(self, plan: _Plan) -> tuple[list[Line], list[Line], open_turn.Fitted]:
         """The lines before the new part, and the new part."""
-        hidden = sum(len(exchange) for exchange in self.exchanges[self.fold.start : plan.start])
+        hidden = sum(len(exchange) for exchange in self.shown.exchanges[self.shown.fold.start : plan.start])
         block = self._summary_text(plan.summary, plan.extract) if plan.pair else ""
         if not block and hidden and plan.pair:
             block = rendering.hidden_block()
         pair = [Line(user(block)), Line(assistant(rendering.summary_answer(hidden)))] if block else []
-        head = join([pair, *(self.shown[i] for i in range(plan.start, len(self.exchanges)))])
+        head = join([pair, *self.shown.exchange_lines(plan.start)])
         before = (plan.attached.text if plan.attached else "") + plan.documents
         turn = list(self.turn)
         fitted = open_turn.fit(turn, room=plan.turn_room, counter=self.counter, awaiting=self.awaiting)
@@ -410,10 +332,10 @@ class _Assembly:
 
     def _smaller(self, plan: _Plan, excess: int) -> None:
         """Take at least one thing out of the plan; estimates were short by `excess` tokens."""
-        last = len(self.exchanges) - 1
+        last = len(self.shown.exchanges) - 1
         if plan.start < last:
             while plan.start < last and excess > 0:
-                excess -= self.weights[plan.start - self.fold.start]
+                excess -= self.shown.weight(plan.start, plan.start + 1)
                 plan.start += 1
         elif plan.attached is not None:
             self.cut.append(f"recalled block left out ({plan.attached.tokens} tokens)")
@@ -452,10 +374,10 @@ class _Assembly:
             by_segment[item.segment] += item.tokens
         recall = min(by_segment["new"], plan.attached.tokens if plan.attached else 0)
         documents = min(by_segment["new"] - recall, self._count(plan.documents))
-        first = self.exchanges[plan.start][0].seq if plan.start < len(self.exchanges) else 0
-        hidden = self.exchanges[self.fold.start : plan.start]
+        first = self.shown.exchanges[plan.start][0].seq if plan.start < len(self.shown.exchanges) else 0
+        hidden = self.shown.exchanges[self.shown.fold.start : plan.start]
         if hidden:
-            lost = sum(self.weights[: plan.start - self.fold.start])
+            lost = self.shown.weight(self.shown.fold.start, plan.start)
             self.cut.append(f"{sum(map(len, hidden))} older messages of the window left out ({lost} tokens)")
         tokens = {
             "system": self.system_tokens + self.counter.priming,
@@ -474,7 +396,7 @@ class _Assembly:
             budget=self.budget.prompt,
             tokens=tokens,
             window_from=first,
-            window_messages=sum(len(self.exchanges[i]) for i in range(plan.start, len(self.exchanges))),
+            window_messages=sum(map(len, self.shown.exchanges[plan.start :])),
             summarised=self.view.summary.upto_seq if self.view.summary is not None else 0,
             waiting=self.waiting,
             constraints=self.view.constraints,
@@ -487,7 +409,9 @@ class _Assembly:
         return Context(items=tuple(items), report=report, attachment=plan.attached)
 
     def _has_pair(self, plan: _Plan) -> bool:
-        return plan.pair and (bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.fold.start)
+        return plan.pair and (
+            bool(self._summary_text(plan.summary, plan.extract)) or plan.start > self.shown.fold.start
+        )
 
     def _item(self, segment: Segment, line: Line) -> Item:
         return Item(

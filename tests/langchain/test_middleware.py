@@ -513,7 +513,7 @@ def test_images_reach_the_model_as_they_were(agent, model):
 
 def test_what_was_recalled_stays_with_its_message(memory, new_model):
     """G13: the block recalled for a question is sent again, byte for byte, in the next request."""
-    budget = Budget(max_tokens=700, completion=100)
+    budget = Budget(max_tokens=700, completion=100, recall=0.3, recall_max=0.3)
     model = new_model(*["word " * 40] * 60)
     graph = create_agent(model, tools=[], middleware=[HybridMemoryMiddleware(memory, owner="ann", budget=budget)])
     graph.invoke(human("My locker code is 4471."), thread())

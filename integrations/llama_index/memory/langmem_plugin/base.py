@@ -399,8 +399,6 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self
 
-    # -- inside ---------------------------------------------------------------------------
-
     def _get(self, input: Any, initial_token_count: int, who: Caller) -> list[ChatMessage]:
         talk, query = self._talk, _text_of(input)
         opening = talk.opening()
@@ -435,11 +433,9 @@ def _checked(message: Any) -> Message:
 
 
 def _text_of(input: Any) -> str | None:
-    if input is None:
-        return None
     if isinstance(input, ChatMessage):
         return to_core(input).text
-    return input.query_str if isinstance(input, QueryBundle) else str(input)
+    return input.query_str if isinstance(input, QueryBundle) else None if input is None else str(input)
 
 
 def _asks(said: Sequence[Message], query: str) -> bool:
