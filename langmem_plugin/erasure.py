@@ -25,6 +25,7 @@ _LIMITS = (
     "backups, snapshots, copies made by the file system or the disk, and swapped memory are not reached",
     "what a framework, a model's provider or another process keeps is not reached",
 )
+_WAIT_S = 60.0
 _NO_FILES = "the database keeps its files elsewhere: they were not scanned"
 _SERVER = "a Chroma server took the vectors out of its collection; its files were not scanned"
 
@@ -109,6 +110,8 @@ class Eraser:
         found, files, size = self._found(needles)
         elsewhere = self._store.said_in_rows(Needles(found)) if found else set()
         if found - elsewhere:
+            if self._vectors is not None:
+                self._vectors.wait(_WAIT_S)  # while it is built, Chroma's files may hold used memory
             self._store.database.vacuum()
             found, files, size = self._found(needles)
             elsewhere = self._store.said_in_rows(Needles(found)) if found else set()

@@ -72,6 +72,7 @@ def test_ten_of_a_hundred_owners_are_gone_from_every_file(url, tmp_path):
             assert receipt.files >= 1
             assert memory.sessions(owner=owner) == []
             assert memory.session("s", owner=owner).constraints(all=True) == ()
+        assert memory._vectors.wait(60)
         files = bytes_below(tmp_path)
         for owner in gone:
             assert owner.encode() not in files
