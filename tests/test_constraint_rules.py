@@ -183,6 +183,26 @@ def test_a_span_is_the_statement_without_the_request(text: str, span: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "binds"),
+    [
+        ("Always give me prices in euros, not in dollars.", True),
+        ("Please always ask me before you book.", True),
+        ("In hotels, always choose a quiet room.", True),
+        ("Show me prices in euros always.", True),
+        ("Always be critical.", True),
+        ("Tell them about the peanuts when you book, please.", False),
+        ("Ask him about the parking when you reply.", False),
+        ("Always a joy to talk to you!", False),
+        ("Always makes me laugh.", False),
+        ("We went there, always laughing.", False),
+    ],
+)
+def test_standing_orders_bind_and_errands_do_not(text: str, *, binds: bool) -> None:
+    """An order for all times is a requirement; what is to be said to somebody once is none."""
+    assert [kind for kind, _ in said(text)] == ["requirement"] * binds
+
+
+@pytest.mark.parametrize(
     ("text", "lasts"),
     [
         ("Today, only answer in German.", timedelta(hours=24)),
@@ -210,6 +230,15 @@ def test_a_temporary_order_expires(text: str, lasts: timedelta | None) -> None:
         ("Call me Alex.", ("My name is Sam",), [("c0", "superseded")]),
         ("Answer in German.", ("Answer in French",), [("c0", "superseded")]),
         ("Always use Python.", ("Never use Python",), [("c0", "superseded")]),
+        ("Oh, our budget is 900 euros now, ok.", ("Our budget is 800 euros for the trip",), [("c0", "superseded")]),
+        ("Our hotel budget is 90 euros.", ("Our budget is 800 euros",), []),
+        ("Our budget is 900.", ("Our trip budget is 800 euros", "Our gift budget is 50 euros"), []),
+        ("I can only spend 700 euros.", ("I have a budget of 500 euros for the party",), [("c0", "superseded")]),
+        ("My seat is 15A.", ("My seat is 14C",), [("c0", "superseded")]),
+        ("My new phone number is 555-9999.", ("My phone number is 555-1234",), [("c0", "superseded")]),
+        ("My billing address is 2 B St.", ("My shipping address is 1 A St",), []),
+        ("Our flight was moved to 5 October.", ("Our flight is on 3 October",), [("c0", "superseded")]),
+        ("My physics exam is on Friday.", ("My math exam is on Monday",), []),
         ("The deadline for the essay is 10 May.", ("The deadline for the report is 9 June",), []),
         ("Vergiss, was ich über Nüsse gesagt habe.", ("Ich bin allergisch gegen Nüsse",), [("c0", "revoked")]),
         ("I prefer spaces.", ("I prefer tabs",), []),

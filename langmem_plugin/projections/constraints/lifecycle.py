@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Literal
 
 import snowballstemmer
@@ -67,19 +68,40 @@ def content_words(text: str, code: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=2048)
-def _attributes(text: str, code: str) -> frozenset[str]:
-    """What a statement sets, among the attributes that hold one value at a time."""
+def _attributes(text: str, code: str) -> Mapping[str, frozenset[str]]:
+    """What a statement sets, and of which thing: {"budget": {"trip"}}; values that stand alone come first."""
     language = next(item for item in languages() if item.code == code)
     low = text.lower().replace("’", "'")
-    names: set[str] = set()
+    names: dict[str, frozenset[str]] = {}
     for rule in language.all_rules:
         if not rule.attribute:
             continue
         found = rule.pattern.search(text if rule.cased else low)
-        if found:
-            name = found.group(1) if rule.attribute == "=1" else rule.attribute
-            names.add((name or "").strip())
-    return frozenset(names & language.single) or frozenset(names)
+        if not found:
+            continue
+        name = ((found.group(1) if rule.attribute == "=1" else rule.attribute) or "").strip()
+        name = language.same.get(name, name)
+        if name not in names:
+            names[name] = _subject(low, found.start(), found.end(), name, language)
+    single = {name: subject for name, subject in names.items() if name in language.single}
+    return MappingProxyType(single or names)
+
+
+def _subject(low: str, start: int, end: int, name: str, language: Language) -> frozenset[str]:
+    """What the value belongs to: {"trip"} of "our trip budget is 500 euros", {} of "our budget is 500 euros"."""
+    while end < len(low) and low[end].isalnum():  # the pattern may end within the value
+        end += 1
+    words = low[start:end]
+    after = low[end:].lstrip("0123456789.,:/- ")
+    for pattern in language.value.values():
+        words = pattern.sub(" ", words)
+        after = pattern.sub(" ", after)
+    scope = language.scoped.match(after.lstrip())
+    words = language.idle.sub(" ", language.changed.sub(" ", f"{words} {scope.group() if scope else ''}"))
+    own = content_words(name, language.code)
+    return frozenset(
+        word for word in content_words(words, language.code) - own if len(word) > 1 and not any(map(str.isdigit, word))
+    )
 
 
 def _spoken_in(constraint: Constraint, spoken_in: Sequence[Language]) -> Language:
@@ -169,45 +191,58 @@ def _replaced(
     statement: str, index: int, active: Sequence[Constraint], spoken_in: Sequence[Language]
 ) -> Iterator[Ending]:
     """Earlier constraints of the same attribute, or of the same topic with the opposite polarity."""
+    language = spoken_in[0]
+    new = _attributes(statement, language.code)
+    changed = language.changed.search(statement) is not None
+    nearest: dict[str, int] = {}
+    same: dict[str, list[tuple[int, str]]] = {}
     for constraint in active:
         if normalised(constraint.text) == normalised(statement):
             continue
         old_language = _spoken_in(constraint, spoken_in)
-        language = spoken_in[0]
-        new = _attributes(statement, language.code)
         old = _attributes(constraint.text, old_language.code)
-        shared = new & old
-        if shared and shared <= language.single | old_language.single:
-            if _same_subject(shared, statement, constraint.text, language):
-                yield Ending(constraint_id=constraint.id, how="superseded", by=index)
+        shared = new.keys() & old.keys()
+        if shared:
+            single = language.single | old_language.single
+            for name in shared & single if shared <= single else ():
+                near = _nearness(name, new[name], old[name], changed=changed)
+                if near:
+                    same.setdefault(name, []).append((near, constraint.id))
+                    nearest[name] = max(near, nearest.get(name, 0))
             continue
-        if shared or language is not old_language:
-            continue
-        new_words = content_words(statement, language.code)
-        old_words = content_words(constraint.text, language.code)
-        if not new_words or not old_words:
-            continue
-        alike = len(new_words & old_words) / len(new_words | old_words)
-        opposite = bool(language.negative.search(statement)) != bool(
-            language.negative.search(constraint.text.lower().replace("’", "'"))
-        )
-        if opposite and alike >= _SAME_SHARE:
+        if language is old_language and _is_opposite(statement, constraint.text, language):
             yield Ending(constraint_id=constraint.id, how="superseded", by=index)
+    for name, candidates in same.items():
+        ended = [constraint_id for near, constraint_id in candidates if near == nearest[name]]
+        # "Our budget is 500 now" after two budgets, each of something: which one is not for us to say.
+        if nearest[name] == _SAME or len(ended) == 1:
+            for constraint_id in ended:
+                yield Ending(constraint_id=constraint_id, how="superseded", by=index)
 
 
-def _same_subject(shared: frozenset[str], new: str, old: str, language: Language) -> bool:
-    """Whether two statements of one attribute are about one thing: no budget ends another's."""
-    if not shared & {"budget", "deadline", "diet"}:
-        return True
-    if "diet" in shared:
+_SAME = 2
+_PERSONAL = frozenset({"name", "home", "language", "units", "age", "job"})
+"""A person has one, whatever else the statement says."""
+
+
+def _nearness(name: str, new: frozenset[str], old: frozenset[str], *, changed: bool) -> int:
+    """Whether two values are of one thing: `_SAME`, 1 if one of them does not say of what, 0 if not."""
+    if name in _PERSONAL or new == old:
+        return _SAME
+    if name == "diet":
+        return 0
+    # A statement about a part ends the whole only if it says that something changed.
+    return int(new < old or (old < new and changed))
+
+
+def _is_opposite(new: str, old: str, language: Language) -> bool:
+    """Whether two statements are about one thing and one of them denies it."""
+    new_words, old_words = content_words(new, language.code), content_words(old, language.code)
+    if not new_words or not old_words:
         return False
-    pattern = next((language.value[name] for name in sorted(shared) if name in language.value), None)
+    alike = len(new_words & old_words) / len(new_words | old_words)
     old = old.lower().replace("’", "'")
-    if pattern is not None:
-        new, old = pattern.sub(" ", new), pattern.sub(" ", old)
-    new_words = {word for word in content_words(new, language.code) if not any(map(str.isdigit, word))}
-    old_words = {word for word in content_words(old, language.code) if not any(map(str.isdigit, word))}
-    return new_words <= old_words or old_words <= new_words
+    return alike >= _SAME_SHARE and bool(language.negative.search(new)) != bool(language.negative.search(old))
 
 
 def _amended(sentence: str, language: Language, active: Sequence[Constraint]) -> Ending | None:

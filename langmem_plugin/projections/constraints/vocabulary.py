@@ -86,6 +86,14 @@ class Language:
     value: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
     """Attributes that hold one value at a time."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that go by several names."""
+    changed: re.Pattern[str] = NEVER
+    """Says that a value is another one than before."""
+    idle: re.Pattern[str] = NEVER
+    """Words around a value that do not say what it is for."""
+    scoped: re.Pattern[str] = NEVER
+    """After a value: what it is for."""
     negative: re.Pattern[str] = NEVER
     stop_words: frozenset[str] = frozenset()
 
@@ -177,6 +185,10 @@ def _language(data: Mapping[str, Any]) -> Language:
         amend=compiler.regex(data.get("amend")),
         value={name: compiler.regex(pattern) for name, pattern in data.get("value", {}).items()},
         single=frozenset(data.get("single", ())),
+        same=dict(data.get("same", {})),
+        changed=compiler.regex(data.get("changed")),
+        idle=compiler.regex(data.get("idle")),
+        scoped=compiler.regex(data.get("scoped")),
         negative=compiler.regex(data.get("negative")),
         stop_words=frozenset(data.get("stop_words", ())),
     )
