@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
@@ -27,6 +27,35 @@ _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
 
 
+# Made once: to make a statement takes longer than SQLite takes to answer it.
+_POSTINGS = (
+    select(schema.postings.c.term, schema.postings.c.seq, schema.postings.c.count, schema.postings.c.length)
+    .where(
+        schema.postings.c.session_id == bindparam("session_id"),
+        schema.postings.c.term.in_(bindparam("terms", expanding=True)),
+        schema.postings.c.seq > bindparam("after"),
+    )
+    .order_by(schema.postings.c.term, schema.postings.c.seq)
+)
+_NEWEST = (
+    select(schema.summaries)
+    .where(schema.summaries.c.session_id == bindparam("session_id"))
+    .order_by(schema.summaries.c.upto_seq.desc(), schema.summaries.c.id.desc())
+    .limit(1)
+)
+_NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
+_IN_FORCE = (
+    select(schema.constraints)
+    .where(
+        schema.constraints.c.owner == bindparam("owner"),
+        or_(schema.constraints.c.session == bindparam("session"), schema.constraints.c.scope == "owner"),
+        schema.constraints.c.state == ConstraintState.ACTIVE.value,
+        or_(schema.constraints.c.expires_at.is_(None), schema.constraints.c.expires_at > bindparam("now")),
+    )
+    .order_by(schema.constraints.c.position)
+)
+
+
 class SqlDerived:
     """Everything that a rebuild from the log gives back (guarantee G10)."""
 
@@ -40,7 +69,7 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"])
+        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"], (row["id"],))
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
@@ -259,14 +288,9 @@ def _read_postings(
     connection: Connection, session_id: int, terms: Sequence[str], *, after: int
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Rows of (seq, count, length) by term, ascending."""
-    table = schema.postings.c
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in chunks(terms):
-        result = connection.execute(
-            select(table.term, table.seq, table.count, table.length)
-            .where(table.session_id == session_id, table.term.in_(chunk), table.seq > after)
-            .order_by(table.term, table.seq)
-        )
+        result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
         rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
         for term, group in groupby(rows, key=itemgetter(0)):
             flat = np.fromiter(chain.from_iterable(one[1:] for one in group), dtype=np.int64)
@@ -292,23 +316,15 @@ def _matrix(rows: Sequence[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 def newest_summary(connection: Any, session_id: int, *, method: str | None = None) -> Summary | None:
     """The summary that reaches furthest; of two that reach as far, the later one."""
-    table = schema.summaries
-    query = select(table).where(table.c.session_id == session_id)
-    if method is not None:
-        query = query.where(table.c.method == method)
-    query = query.order_by(table.c.upto_seq.desc(), table.c.id.desc()).limit(1)
-    row = connection.execute(query).mappings().first()
+    values = {"session_id": session_id, "method": method}
+    row = connection.execute(_NEWEST if method is None else _NEWEST_BY, values).mappings().first()
     return None if row is None else summary_of(row)
 
 
 def constraints_in_force(connection: Any, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
     """The active constraints at this moment, in creation order; what expired is left out."""
-    table = schema.constraints.c
-    query = _constraints_of(key).where(
-        table.state == ConstraintState.ACTIVE.value,
-        or_(table.expires_at.is_(None), table.expires_at > to_micros(now)),
-    )
-    return tuple(map(constraint_of, connection.execute(query).mappings()))
+    values = {"owner": key.owner, "session": key.session, "now": to_micros(now)}
+    return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
 
 
 def _constraints_of(key: SessionKey) -> Any:
