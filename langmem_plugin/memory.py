@@ -100,6 +100,7 @@ class Memory:
         summarizer: ChatModel | object | None = None,
         embedder: Embedder | str | object | None = None,
         vectors: str | Path | None = None,
+        writer: str = "",
         clock: Callable[[], datetime] = _utc_now,
     ) -> Self:
         """Open a memory, and make its database if there is none.
@@ -118,6 +119,7 @@ class Memory:
                 recall is by keyword.
             vectors: The folder of the Chroma index, or the http address of a Chroma
                 server; beside the database file if not given.
+            writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
 
         Raises:
@@ -131,7 +133,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = SqlStore(url)
+        store = SqlStore(url, writer=writer)
         try:
             index = None
             where = vectors or _beside(store)

@@ -13,16 +13,18 @@ from langmem_plugin.store.protocol import Commit, Past, Snapshot
 from langmem_plugin.store.rows import from_micros, summary_of
 from langmem_plugin.store.sql_derived import SqlDerived, constraints_in_force, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
+from langmem_plugin.store.sql_events import SqlEvents
+from langmem_plugin.store.sql_fork import SqlFork
 from langmem_plugin.store.sql_log import EMPTY_HEAD, SqlLog, head_of, read_entries, session_row
 
 
-class SqlStore(SqlLog, SqlDerived, SqlErasure):
+class SqlStore(SqlLog, SqlDerived, SqlErasure, SqlEvents, SqlFork):
     """A `Store` on SQLite."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, writer: str = "") -> None:
         database = SqlDatabase(url)
-        SqlLog.__init__(self, database)
-        SqlDerived.__init__(self, database)
+        SqlLog.__init__(self, database, writer=writer)
+        SqlDerived.__init__(self, database, writer=writer)
 
     @property
     def database(self) -> SqlDatabase:

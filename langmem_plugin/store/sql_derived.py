@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -21,7 +21,7 @@ from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import ENTRY_COLUMNS, constraint_of, constraint_row, summary_of, to_micros
-from langmem_plugin.store.sql_log import chunks, fetch_entries, new_version, session_row
+from langmem_plugin.store.sql_log import chunks, fetch_entries, new_version, note_events, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -59,8 +59,9 @@ _IN_FORCE = (
 class SqlDerived:
     """Everything that a rebuild from the log gives back (guarantee G10)."""
 
-    def __init__(self, database: SqlDatabase) -> None:
+    def __init__(self, database: SqlDatabase, *, writer: str = "") -> None:
         self._database = database
+        self._writer = writer
         self._postings = PostingCache()
 
     # Keyword index
@@ -112,14 +113,17 @@ class SqlDerived:
     def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
         """See `Store.add_constraint`."""
         with self._database.write() as connection:
-            _, version = new_version(connection, key, constraint.created_at)
+            change = ("constraint", constraint.id, constraint.state.value)
+            _, version = new_version(connection, key, constraint.created_at, change, self._writer)
             kept = replace(constraint, created_version=version)
             connection.execute(
                 insert(schema.constraints).values(**constraint_row(kept, owner=key.owner, session=key.session))
             )
         return kept
 
-    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
+    def end_constraint(
+        self, key: SessionKey, constraint_id: str, state: ConstraintState, *, now: datetime
+    ) -> Constraint:
         """See `Store.end_constraint`."""
         table = schema.constraints
         with self._database.write() as connection:
@@ -130,7 +134,8 @@ class SqlDerived:
             constraint = constraint_of(row)
             if constraint.state is state:
                 return constraint
-            _, version = new_version(connection, key, constraint.created_at)
+            change = ("constraint", constraint_id, state.value)
+            _, version = new_version(connection, key, now, change, self._writer)
             ended = None if state is ConstraintState.ACTIVE else version
             connection.execute(
                 update(table).where(table.c.id == constraint_id).values(state=state.value, ended_version=ended)
@@ -150,7 +155,9 @@ class SqlDerived:
                 newest_summary(connection, row["id"]),
             )
 
-    def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
+    def save_summary(
+        self, key: SessionKey, summary: Summary, *, expected: Summary | None, now: datetime | None = None
+    ) -> bool:
         """See `Store.save_summary`."""
         with self._database.write() as connection:
             row = session_row(connection, key)
@@ -173,6 +180,9 @@ class SqlDerived:
                     version=version,
                 )
             )
+            at = to_micros(now or datetime.now(UTC))
+            change = ("summary", str(summary.upto_seq), summary.method)
+            note_events(connection, row["id"], version, [change], writer="", at=at)
         return True
 
     # Vectors
