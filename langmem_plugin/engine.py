@@ -15,6 +15,7 @@ from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
 """A message, or the text of one."""
@@ -33,6 +34,8 @@ class Engine:
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
     """Takes a cleared session out of the vector index."""
+    watchers: Watchers
+    """Who wants to know what becomes of constraints."""
     eraser: Eraser
     """Forgets for good."""
 

@@ -8,6 +8,7 @@ LangmemPluginError
 ├── InvalidMessage (ValueError)        a message that cannot be kept or sent
 ├── SessionError
 │   ├── TurnClosed                     the turn was committed or aborted already
+│   ├── TurnOpen                       the turn is still open
 │   └── VersionConflict                the session moved on since it was read
 ├── ConstraintNotFound (LookupError)
 ├── MessageNotFound (LookupError)      no such message in the session's log
@@ -84,6 +85,14 @@ class TurnClosed(SessionError):
         self.turn_id = turn_id
         self.state = state
         super().__init__(f"turn {turn_id} is {state}; begin a new turn")
+
+
+class TurnOpen(SessionError):
+    """A message of a pending turn cannot be forgotten."""
+
+    def __init__(self, turn_id: str) -> None:
+        self.turn_id = turn_id
+        super().__init__(f"turn {turn_id} is still open; commit or abort it first")
 
 
 class VersionConflict(SessionError):
