@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -34,10 +34,10 @@ class Engine:
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
     """Takes a cleared session out of the vector index."""
-    watchers: Watchers
-    """Who wants to know what becomes of constraints."""
     eraser: Eraser
     """Forgets for good."""
+    watchers: Watchers = field(default_factory=Watchers)
+    """Who wants to know what becomes of constraints."""
 
 
 def as_message(said: Said, role: Role) -> Message:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from langmem_plugin.errors import MessageNotFound, TurnOpen
+from langmem_plugin.errors import InvalidSetting, MessageNotFound, TurnOpen
 from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.records import Receipt, SessionKey
@@ -25,6 +25,7 @@ _LIMITS = (
     "backups, snapshots, copies made by the file system or the disk, and swapped memory are not reached",
     "what a framework, a model's provider or another process keeps is not reached",
 )
+_WAIT_S = 60.0
 _NO_FILES = "the database keeps its files elsewhere: they were not scanned"
 _SERVER = "a Chroma server took the vectors out of its collection; its files were not scanned"
 
@@ -58,6 +59,8 @@ class Eraser:
 
     def forget(self, owner: str, session: str | None, message: str | int | None, *, whole_turn: bool) -> Receipt:
         """See `Memory.forget`."""
+        if message is None and whole_turn:
+            raise InvalidSetting("message", message, "name a message of the turn")
         scope: Literal["message", "session", "owner"]
         scope = "owner" if session is None else "session" if message is None else "message"
         now = self._clock()
@@ -107,6 +110,8 @@ class Eraser:
         found, files, size = self._found(needles)
         elsewhere = self._store.said_in_rows(Needles(found)) if found else set()
         if found - elsewhere:
+            if self._vectors is not None:
+                self._vectors.wait(_WAIT_S)  # while it is built, Chroma's files may hold used memory
             self._store.database.vacuum()
             found, files, size = self._found(needles)
             elsewhere = self._store.said_in_rows(Needles(found)) if found else set()

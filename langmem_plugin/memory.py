@@ -256,8 +256,6 @@ class Memory:
             check_name("session", session)
         if message is not None and session is None:
             raise InvalidSetting("session", session, "name the session that the message is in")
-        if message is None and whole_turn:
-            raise InvalidSetting("message", message, "name a message of the turn")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -295,6 +293,15 @@ class Memory:
 
     def __repr__(self) -> str:
         return f"Memory({self.url!r})"
+
+    def _repr_html_(self) -> str:
+        """The memory for a notebook: its sessions, and what works behind."""
+        from langmem_plugin.inspection import memory_html
+        from langmem_plugin.markup import notebook
+
+        behind = [f"{name}: {work.done} done, {work.queued} queued" for name, work in self._runner.status().items()]
+        keys = self._store.keys()
+        return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
 
     def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
         room = self._store.head(key).history_tokens or self.config.budget.prompt

@@ -48,7 +48,10 @@ class Reader:
             kept = self._tail
             if kept and kept[0].seq <= covered:
                 kept = tuple(entry for entry in kept if entry.seq > covered)
-            self._tail = kept + tuple(map(self._counted, snapshot.entries)) if snapshot.entries else kept
+            if snapshot.entries:
+                kept += tuple(map(self._counted, snapshot.entries))
+                self._engine.recaller.saw(self._key, snapshot.entries)
+            self._tail = kept
             return snapshot, self._tail
 
     def _counted(self, entry: Entry) -> Entry:

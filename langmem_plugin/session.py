@@ -332,6 +332,14 @@ class Session:
     def _tell(self, what: ConstraintChange, constraint: Constraint, *, by: str | None = None) -> None:
         self._engine.watchers.tell([event(self._key, what, constraint, by=by)])
 
+    def _repr_html_(self) -> str:
+        """The session for a notebook: its timeline, window and constraints."""
+        from langmem_plugin.inspection import read_session, read_timeline, session_html
+        from langmem_plugin.markup import notebook
+
+        held = read_session(self._engine, self._key)
+        return notebook(session_html(read_timeline(self._engine, held), held))
+
     def _staged(self, turn_id: str) -> tuple[Staged, ...]:
         pending = self._engine.store.pending(self._key)
         return next((turn.staged for turn in pending if turn.turn_id == turn_id), ())

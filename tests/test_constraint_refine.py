@@ -101,9 +101,9 @@ def test_a_sentence_is_taken_whole() -> None:
     """Words cut out of a negation come back with it."""
     with opened(points_at("all my files go to trash")) as memory:
         session = memory.session("s", owner="ann")
-        session.add("I would be sad to see all my files go to trash. Bye.")
+        session.add("I hardly want all my files go to trash. Bye.")
         assert memory.wait(10)
-        assert [text for text, _, _ in listed(session)] == ["I would be sad to see all my files go to trash."]
+        assert [text for text, _, _ in listed(session)] == ["I hardly want all my files go to trash."]
 
 
 def test_credentials_are_only_proposed() -> None:

@@ -122,6 +122,8 @@ class KeywordStats:
     documents: int
     length: int
     """Terms of all messages together."""
+    generation: tuple[int, ...] = ()
+    """Changes when the session, or a message of it, was forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,27 @@ class Snapshot:
     """Committed entries after the later of `after` and the summary."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """When a turn became part of the session."""
+
+    version: int
+    """The version that it made."""
+    turn: str
+    first_seq: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """How a session came to be what it is, without its messages and constraints."""
+
+    commits: tuple[Commit, ...] = ()
+    """By version, ascending."""
+    summaries: tuple[Summary, ...] = ()
+    """Every summary that was ever saved, by version, ascending."""
+
+
 class Store(Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
@@ -150,6 +173,10 @@ class Store(Protocol):
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """What assembly needs, at one version."""
+        ...
+
+    def past(self, key: SessionKey) -> Past:
+        """Every commit and every summary of the session; empty for one that nobody wrote to."""
         ...
 
     def keys(self, *, owner: str | None = None) -> list[SessionKey]:

@@ -15,6 +15,8 @@ _PIECE = 48
 """Bytes of a piece of a longer string: a database breaks long values over pages."""
 _PIECES = 64
 """At most so many pieces of one string, evenly spread."""
+_VARIED = 4
+"""Different bytes; runs of a few stand in files by chance too."""
 _BLOCK = 1 << 20
 _SLOTS = 1 << 20
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -43,7 +45,7 @@ class Needles:
     """Byte strings to look for, each at least `SHORTEST` bytes long."""
 
     def __init__(self, strings: Iterable[bytes]) -> None:
-        self.strings = frozenset(one for one in strings if len(one) >= SHORTEST)
+        self.strings = frozenset(one for one in strings if len(one) >= SHORTEST and len(set(one)) >= _VARIED)
         self._longest = max(map(len, self.strings), default=0)
         self._by_start: dict[int, list[bytes]] = {}
         for one in self.strings:

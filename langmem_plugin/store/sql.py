@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import select
+
 from langmem_plugin.records import SessionKey
+from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.protocol import Snapshot
+from langmem_plugin.store.protocol import Commit, Past, Snapshot
+from langmem_plugin.store.rows import from_micros, summary_of
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
 from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
@@ -41,6 +45,29 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure):
                 constraints=in_force,
                 summary=summary,
                 entries=tuple(read_entries(connection, row["id"], after=start)),
+            )
+
+    def past(self, key: SessionKey) -> Past:
+        """See `Store.past`."""
+        turns, summaries = schema.turns.c, schema.summaries
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return Past()
+            commits = connection.execute(
+                select(turns.version, turns.turn_id, turns.first_seq, turns.ended_at)
+                .where(turns.session_id == row["id"], turns.state == "committed")
+                .order_by(turns.version)
+            ).all()
+            saved = connection.execute(
+                select(summaries).where(summaries.c.session_id == row["id"]).order_by(summaries.c.version)
+            ).mappings()
+            return Past(
+                commits=tuple(
+                    Commit(version=version, turn=turn, first_seq=first, at=from_micros(ended))
+                    for version, turn, first, ended in commits
+                ),
+                summaries=tuple(map(summary_of, saved)),
             )
 
     def close(self) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
@@ -17,6 +16,30 @@ from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
 from langmem_plugin.store.sql_log import new_version, session_row
 
+_TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
+_KEPT_OUT = (
+    select(_SESSIONS.id)
+    .where(
+        _SESSIONS.owner == bindparam("owner"),
+        _SESSIONS.session == bindparam("session"),
+        _SESSIONS.shares_constraints == 0,
+    )
+    .exists()
+)
+# Those of the session, and the owner's unless the session keeps them out (guarantee G7). Made once.
+_EVERY = (
+    select(schema.constraints)
+    .where(
+        _TABLE.owner == bindparam("owner"),
+        or_(_TABLE.session == bindparam("session"), and_(_TABLE.scope == "owner", not_(_KEPT_OUT))),
+    )
+    .order_by(_TABLE.position)
+)
+_ONE = _EVERY.where(_TABLE.id == bindparam("id"))
+_IN_FORCE = _EVERY.where(
+    _TABLE.state == ConstraintState.ACTIVE.value,
+    or_(_TABLE.expires_at.is_(None), _TABLE.expires_at > bindparam("now"), _TABLE.pinned != 0),
+)
 _OPEN = (ConstraintState.ACTIVE, ConstraintState.PROPOSED)
 
 
@@ -124,21 +147,18 @@ class SqlConstraints:
 
 def constraints_in_force(connection: Connection, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
     """The active constraints at this moment, in creation order; what expired is left out."""
-    table = schema.constraints.c
-    query = _constraints_of(connection, key).where(
-        table.state == ConstraintState.ACTIVE.value,
-        or_(table.expires_at.is_(None), table.expires_at > to_micros(now), table.pinned != 0),
-    )
-    return tuple(map(constraint_of, connection.execute(query).mappings()))
+    values = {"owner": key.owner, "session": key.session, "now": to_micros(now)}
+    return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
 
 
 def _read(connection: Connection, key: SessionKey) -> tuple[Constraint, ...]:
-    return tuple(map(constraint_of, connection.execute(_constraints_of(connection, key)).mappings()))
+    values = {"owner": key.owner, "session": key.session}
+    return tuple(map(constraint_of, connection.execute(_EVERY, values).mappings()))
 
 
 def _one(connection: Connection, key: SessionKey, constraint_id: str) -> Constraint:
-    query = _constraints_of(connection, key).where(schema.constraints.c.id == constraint_id)
-    row = connection.execute(query).mappings().first()
+    values = {"owner": key.owner, "session": key.session, "id": constraint_id}
+    row = connection.execute(_ONE, values).mappings().first()
     if row is None:
         raise ConstraintNotFound(constraint_id)
     return constraint_of(row)
@@ -166,12 +186,3 @@ def _end(
 def _shares(connection: Connection, key: SessionKey) -> bool:
     row = session_row(connection, key)
     return row is None or bool(row["shares_constraints"])
-
-
-def _constraints_of(connection: Connection, key: SessionKey) -> Any:
-    """Those of the session, and the owner's unless the session keeps them out (guarantee G7)."""
-    table = schema.constraints.c
-    mine: Any = table.session == key.session
-    if _shares(connection, key):
-        mine = or_(mine, table.scope == "owner")
-    return select(schema.constraints).where(and_(table.owner == key.owner, mine)).order_by(table.position)

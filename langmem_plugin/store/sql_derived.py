@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
 from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Entry, SessionKey, Summary
@@ -22,6 +22,25 @@ from langmem_plugin.store.sql_log import chunks, fetch_entries, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
+
+
+# Made once: to make a statement takes longer than SQLite takes to answer it.
+_POSTINGS = (
+    select(schema.postings.c.term, schema.postings.c.seq, schema.postings.c.count, schema.postings.c.length)
+    .where(
+        schema.postings.c.session_id == bindparam("session_id"),
+        schema.postings.c.term.in_(bindparam("terms", expanding=True)),
+        schema.postings.c.seq > bindparam("after"),
+    )
+    .order_by(schema.postings.c.term, schema.postings.c.seq)
+)
+_NEWEST = (
+    select(schema.summaries)
+    .where(schema.summaries.c.session_id == bindparam("session_id"))
+    .order_by(schema.summaries.c.upto_seq.desc(), schema.summaries.c.id.desc())
+    .limit(1)
+)
+_NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
 
 
 class SqlDerived:
@@ -37,7 +56,11 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"])
+        return (
+            KeywordStats(0, 0)
+            if row is None
+            else KeywordStats(row["documents"], row["terms"], (row["id"], row["erased_version"]))
+        )
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
@@ -224,14 +247,9 @@ def _read_postings(
     connection: Connection, session_id: int, terms: Sequence[str], *, after: int
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Rows of (seq, count, length) by term, ascending."""
-    table = schema.postings.c
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in chunks(terms):
-        result = connection.execute(
-            select(table.term, table.seq, table.count, table.length)
-            .where(table.session_id == session_id, table.term.in_(chunk), table.seq > after)
-            .order_by(table.term, table.seq)
-        )
+        result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
         rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
         for term, group in groupby(rows, key=itemgetter(0)):
             flat = np.fromiter(chain.from_iterable(one[1:] for one in group), dtype=np.int64)
@@ -257,10 +275,6 @@ def _matrix(rows: Sequence[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 def newest_summary(connection: Any, session_id: int, *, method: str | None = None) -> Summary | None:
     """The summary that reaches furthest; of two that reach as far, the later one."""
-    table = schema.summaries
-    query = select(table).where(table.c.session_id == session_id)
-    if method is not None:
-        query = query.where(table.c.method == method)
-    query = query.order_by(table.c.upto_seq.desc(), table.c.id.desc()).limit(1)
-    row = connection.execute(query).mappings().first()
+    values = {"session_id": session_id, "method": method}
+    row = connection.execute(_NEWEST if method is None else _NEWEST_BY, values).mappings().first()
     return None if row is None else summary_of(row)

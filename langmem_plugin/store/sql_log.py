@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, select, update
 from sqlalchemy import exc as sql_errors
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
@@ -29,6 +29,26 @@ from langmem_plugin.store.rows import (
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
+
+# Made once: to make a statement takes longer than SQLite takes to answer it.
+_SESSION = select(schema.sessions).where(
+    schema.sessions.c.owner == bindparam("owner"), schema.sessions.c.session == bindparam("session")
+)
+_ENTRIES = (
+    select(*ENTRY_COLUMNS)
+    .join(
+        schema.turns,
+        (schema.turns.c.session_id == schema.messages.c.session_id)
+        & (schema.turns.c.turn_id == schema.messages.c.turn_id),
+    )
+    .where(schema.messages.c.session_id == bindparam("session_id"))
+    .order_by(schema.messages.c.seq)
+)
+_ENTRIES_AFTER = _ENTRIES.where(schema.messages.c.seq > bindparam("after"))
+_ENTRIES_AT = _ENTRIES.where(schema.messages.c.seq.in_(bindparam("seqs", expanding=True)))
+_TURN_STATE = select(schema.turns.c.state).where(
+    schema.turns.c.session_id == bindparam("session_id"), schema.turns.c.turn_id == bindparam("turn_id")
+)
 
 EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
 """A session that nobody wrote to."""
@@ -184,8 +204,7 @@ class SqlLog:
                 return []
             found: list[Entry] = []
             for chunk in chunks(wanted):
-                query = _entries(row["id"]).where(schema.messages.c.seq.in_(chunk))
-                found += fetch_entries(connection, query)
+                found += fetch_entries(connection, _ENTRIES_AT, {"session_id": row["id"], "seqs": chunk})
         return found
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
@@ -209,9 +228,7 @@ class SqlLog:
 
 def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row (guarantee G7)."""
-    table = schema.sessions
-    query = select(table).where(table.c.owner == key.owner, table.c.session == key.session)
-    return connection.execute(query).mappings().first()
+    return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
 
 
 def subject_of(connection: Connection, key: SessionKey) -> str:
@@ -225,17 +242,17 @@ def read_entries(
     connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
     """Committed entries of one session, ascending."""
-    query = _entries(session_id).where(schema.messages.c.seq > after)
+    query = _ENTRIES_AFTER
     if upto is not None:
         query = query.where(schema.messages.c.seq <= upto)
     if limit is not None:
         query = query.limit(limit)
-    return fetch_entries(connection, query)
+    return fetch_entries(connection, query, {"session_id": session_id, "after": after})
 
 
-def fetch_entries(connection: Connection, query: Select[Any]) -> list[Entry]:
+def fetch_entries(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Entry]:
     """The entries of a query for `ENTRY_COLUMNS`."""
-    result = connection.execute(query)
+    result = connection.execute(query, values)
     return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
 
 
@@ -245,16 +262,6 @@ def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple
     version = row["version"] + 1
     connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
     return row["id"], version
-
-
-def _entries(session_id: int) -> Select[Any]:
-    messages, turns = schema.messages.c, schema.turns.c
-    return (
-        select(*ENTRY_COLUMNS)
-        .join(schema.turns, (turns.session_id == messages.session_id) & (turns.turn_id == messages.turn_id))
-        .where(messages.session_id == session_id)
-        .order_by(messages.seq)
-    )
 
 
 def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
@@ -284,8 +291,7 @@ def head_of(row: Row) -> Head:
 
 
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
-    query = select(schema.turns.c.state).where(_is_turn(schema.turns, session_id, turn_id))
-    state: TurnState | None = connection.scalar(query)
+    state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
     return state
 
 
