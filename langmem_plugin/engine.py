@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from langmem_plugin.config import MemoryConfig
+from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
@@ -31,7 +32,9 @@ class Engine:
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
-    """Takes a forgotten session out of the vector index."""
+    """Takes a cleared session out of the vector index."""
+    eraser: Eraser
+    """Forgets for good."""
 
 
 def as_message(said: Said, role: Role) -> Message:

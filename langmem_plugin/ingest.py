@@ -53,6 +53,7 @@ def commit(
     attachment: Attachment | None = None,
     attached_to: int = 0,
     history_tokens: int = 0,
+    begun: bool = False,
 ) -> int:
     """Derive what follows from the turn and write it all at once; gives the version."""
     found, ended = _scan(engine, key, turn_id, staged)
@@ -64,6 +65,7 @@ def commit(
         history_tokens=history_tokens,
         constraints=found,
         ended=ended,
+        begun=begun,
     )
     head = engine.store.commit(key, turn_id, write, now=engine.clock())
     engine.note(key)

@@ -15,7 +15,7 @@ from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.ingest import commit, stage
 from langmem_plugin.messages import Role
 from langmem_plugin.reader import Reader
-from langmem_plugin.records import Constraint, ConstraintKind, ConstraintState, Entry, Hit, SessionKey
+from langmem_plugin.records import Constraint, ConstraintKind, ConstraintState, Entry, Hit, Receipt, SessionKey
 from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
@@ -242,10 +242,19 @@ class Session:
         """
         return self._engine.store.end_constraint(self._key, constraint_id, ConstraintState.ACTIVE)
 
-    def clear(self, *, keep_constraints: bool = False) -> None:
-        """Forget the session: log, summaries, keyword index, vectors.
+    def forget(self, message: str | int | None = None, *, whole_turn: bool = False) -> Receipt:
+        """Forget one message, or the session, for good; see `Memory.forget`."""
+        return self._engine.eraser.forget(self.owner, self.id, message, whole_turn=whole_turn)
 
-        Constraints of the owner stay; those of the session go too unless kept.
+    def let_go(self) -> None:
+        """Drop what was read; the next call reads anew."""
+        self._reader.reset()
+
+    def clear(self, *, keep_constraints: bool = False) -> None:
+        """Begin the session anew: its log, summaries, keyword index and vectors go.
+
+        Constraints of the owner stay; those of the session go too unless kept. `forget`
+        does it with a scan and a receipt.
         """
         self._engine.store.forget(self._key, keep_constraints=keep_constraints)
         self._reader.reset()

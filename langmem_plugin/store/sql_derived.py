@@ -69,7 +69,11 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"], (row["id"],))
+        return (
+            KeywordStats(0, 0)
+            if row is None
+            else KeywordStats(row["documents"], row["terms"], (row["id"], row["erased_version"]))
+        )
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
@@ -154,8 +158,8 @@ class SqlDerived:
             row = session_row(connection, key)
             if row is None or newest_summary(connection, row["id"]) != expected:
                 return False
-            if summary.upto_seq > row["last_seq"]:
-                return False
+            if summary.upto_seq > row["last_seq"] or row["erased_version"] > summary.created_version:
+                return False  # it was begun before something was forgotten that it may hold
             version = row["version"] + 1
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
             connection.execute(
@@ -198,7 +202,11 @@ class SqlDerived:
                         embeddings.c.model == model,
                     ),
                 )
-                .where(messages.c.session_id == row["id"], embeddings.c.seq.is_(None))
+                .where(
+                    messages.c.session_id == row["id"],
+                    messages.c.forgotten_version.is_(None),
+                    embeddings.c.seq.is_(None),
+                )
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
@@ -269,7 +277,11 @@ class SqlDerived:
             between = (int(min(seqs)), int(max(seqs)))
             wanted = set(
                 connection.scalars(
-                    select(messages.seq).where(messages.session_id == row["id"], messages.seq.between(*between))
+                    select(messages.seq).where(
+                        messages.session_id == row["id"],
+                        messages.seq.between(*between),
+                        messages.forgotten_version.is_(None),
+                    )
                 )
             ) - set(
                 connection.scalars(
