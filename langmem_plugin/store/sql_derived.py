@@ -15,7 +15,7 @@ from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Entry, SessionKey, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.posting_cache import PostingCache, extended
+from langmem_plugin.store.posting_cache import PostingCache, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of
 from langmem_plugin.store.sql_log import chunks, fetch_entries, session_row
@@ -74,7 +74,9 @@ class SqlDerived:
             missing = [term for term in wanted if term not in found]
             stale = [term for term, (read_to, _) in found.items() if read_to < upto]
             fresh = _read_postings(connection, session_id, missing, after=0)
-            later = _read_postings(connection, session_id, stale, after=min((found[t][0] for t in stale), default=0))
+            later: dict[str, npt.NDArray[np.int64]] = {}
+            for after, together in by_what_was_read({term: found[term] for term in stale}).items():
+                later |= _read_postings(connection, session_id, together, after=after)
         out = {term: postings for term, (_, postings) in found.items()}
         read = {term: extended(None, fresh.get(term, _NO_ROWS)) for term in missing}
         for term in stale:
