@@ -23,6 +23,10 @@ def undo(path):
             ALTER TABLE turns DROP COLUMN holder;
             ALTER TABLE turns DROP COLUMN held_until;
             DROP TABLE events;
+            ALTER TABLE sessions DROP COLUMN refined_seq;
+            ALTER TABLE sessions DROP COLUMN shares_constraints;
+            ALTER TABLE constraints DROP COLUMN pinned;
+            ALTER TABLE constraints DROP COLUMN display;
             UPDATE meta SET value = '1' WHERE key = 'schema';
             """
         )

@@ -34,6 +34,16 @@ MIGRATIONS = (
     ),
     Migration(
         3,
+        "constraints: pinned, understood, refined, shared",
+        (
+            "ALTER TABLE sessions ADD COLUMN refined_seq INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE sessions ADD COLUMN shares_constraints INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE constraints ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+            """ALTER TABLE constraints ADD COLUMN display TEXT NOT NULL DEFAULT '""'""",
+        ),
+    ),
+    Migration(
+        4,
         "audit trail: events, and who holds a pending turn",
         (
             "ALTER TABLE turns ADD COLUMN holder TEXT",

@@ -12,7 +12,8 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import KeywordStats, Snapshot
 from langmem_plugin.store.rows import constraint_of, from_micros, summary_of, to_micros
-from langmem_plugin.store.sql_log import EMPTY_HEAD, read_entries, session_row
+from langmem_plugin.store.sql_log import read_entries
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, session_row
 
 
 class SqlEvents:
@@ -99,22 +100,28 @@ def constraints_at(
         .order_by(table.position)
     )
     rows = connection.execute(query).mappings().all()
-    wanted = {row["said_in"] for row in rows if row["said_in"] is not None}
     states: dict[str, str] = {}
     known: set[str] = set()
     trail = (
-        select(events.session_id, events.version, events.at, events.ref, events.detail)
+        select(events.session_id, events.version, events.at, events.ref, events.detail, events.kind)
         .join(schema.sessions, schema.sessions.c.id == events.session_id)
-        .where(schema.sessions.c.owner == key.owner, events.kind == "constraint")
+        .where(schema.sessions.c.owner == key.owner, events.kind.in_(("constraint", "sharing")))
         .order_by(events.at, events.version, events.place)
     )
-    for where, made, at, ref, state in connection.execute(trail) if wanted else ():
+    shared = True
+    for where, made, at, ref, state, kind in connection.execute(trail):
+        if kind == "sharing":
+            if where == session_id and made <= version:
+                shared = state == "1"
+            continue
         known.add(ref)
         if made <= version if where == session_id else at <= micros:
             states[ref] = state
     found = []
     for row in rows:
         constraint = constraint_of(row)
+        if constraint.session != key.session and not shared:
+            continue
         if constraint.id in known:
             active = states.get(constraint.id) == ConstraintState.ACTIVE
         elif row["said_in"] == session_id:  # written before there was a trail
@@ -123,7 +130,7 @@ def constraints_at(
         else:
             active = to_micros(constraint.created_at) <= micros and constraint.state is ConstraintState.ACTIVE
         expires = row["expires_at"]
-        if active and (expires is None or expires > micros):
+        if active and (expires is None or expires > micros or constraint.pinned):
             found.append(replace(constraint, state=ConstraintState.ACTIVE, ended_version=None, superseded_by=None))
     return tuple(found)
 

@@ -13,7 +13,7 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_row, to_micros
 from langmem_plugin.store.sql_events import constraints_at
-from langmem_plugin.store.sql_log import begin_session, head_of, note_events, session_row
+from langmem_plugin.store.sql_sessions import begin_session, head_of, note_events, session_row
 
 
 class SqlFork:

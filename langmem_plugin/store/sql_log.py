@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy import exc as sql_errors
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
@@ -19,7 +18,6 @@ from langmem_plugin.store.holder import HELD, this_process
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.rows import (
     ENTRY_COLUMNS,
-    Row,
     constraint_row,
     dump_attachment,
     entry_of,
@@ -27,14 +25,12 @@ from langmem_plugin.store.rows import (
     staged_of,
     to_micros,
 )
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, begin_session, head_of, note_events, session_row
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
-_SESSION = select(schema.sessions).where(
-    schema.sessions.c.owner == bindparam("owner"), schema.sessions.c.session == bindparam("session")
-)
 _ENTRIES = (
     select(*ENTRY_COLUMNS)
     .join(
@@ -50,15 +46,6 @@ _ENTRIES_AT = _ENTRIES.where(schema.messages.c.seq.in_(bindparam("seqs", expandi
 _TURN_STATE = select(schema.turns.c.state).where(
     schema.turns.c.session_id == bindparam("session_id"), schema.turns.c.turn_id == bindparam("turn_id")
 )
-
-# Another process may make it at the same moment.
-_NEW_SESSION = text(
-    "INSERT INTO sessions (owner, session, version, last_seq, history_tokens, documents, terms, erased_version, "
-    "created_at) VALUES (:owner, :session, :version, 0, 0, 0, 0, 0, :created_at) ON CONFLICT DO NOTHING"
-)
-
-EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
-"""A session that nobody wrote to."""
 
 
 class SqlLog:
@@ -248,18 +235,6 @@ class SqlLog:
         return found
 
 
-def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
-    """The one place where owner and session become a row (guarantee G7)."""
-    return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
-
-
-def subject_of(connection: Connection, key: SessionKey) -> str:
-    """What stands for a session in its tombstone: it names nobody, and differs between databases."""
-    instance = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance"))
-    parts = [part.encode() for part in (str(instance), key.owner, key.session)]
-    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()
-
-
 def read_entries(
     connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
@@ -276,74 +251,6 @@ def fetch_entries(connection: Connection, query: Select[Any], values: Mapping[st
     """The entries of a query for `ENTRY_COLUMNS`."""
     result = connection.execute(query, values)
     return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
-
-
-def new_version(
-    connection: Connection, key: SessionKey, now: datetime, change: tuple[str, str, str], writer: str
-) -> tuple[int, int]:
-    """Count one more change (kind, ref, detail); gives the session's row id and its new version."""
-    row = begin_session(connection, key, now)
-    version = row["version"] + 1
-    connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
-    note_events(connection, row["id"], version, [change], writer=writer, at=to_micros(now))
-    return row["id"], version
-
-
-def note_events(
-    connection: Connection,
-    session_id: int,
-    version: int,
-    changes: Iterable[tuple[str, str, str]],
-    *,
-    writer: str,
-    at: int,
-) -> None:
-    """Add the changes (kind, ref, detail) that made a version to the trail."""
-    rows = [
-        {
-            "session_id": session_id,
-            "version": version,
-            "place": place,
-            "kind": kind,
-            "ref": ref,
-            "detail": detail,
-            "writer": writer,
-            "at": at,
-        }
-        for place, (kind, ref, detail) in enumerate(changes)
-    ]
-    connection.execute(insert(schema.events), rows)
-
-
-def begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
-    """The session's row, made if there is none."""
-    row = session_row(connection, key)
-    if row is not None:
-        return row
-    query = select(schema.tombstones.c.version).where(schema.tombstones.c.subject == subject_of(connection, key))
-    connection.execute(
-        _NEW_SESSION,
-        {
-            "owner": key.owner,
-            "session": key.session,
-            "created_at": to_micros(now),
-            "version": connection.scalar(query) or 0,
-        },
-    )
-    row = session_row(connection, key)
-    if row is None:
-        raise LookupError("a session that was just made is not there")
-    return row
-
-
-def head_of(row: Row) -> Head:
-    """Where the session of this row stands."""
-    return Head(
-        version=row["version"],
-        last_seq=row["last_seq"],
-        history_tokens=row["history_tokens"],
-        erased=row["erased_version"],
-    )
 
 
 def _check_version(connection: Connection, session: RowMapping, expected: int) -> None:
@@ -447,7 +354,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
     for ended in write.ended:
         connection.execute(
             update(table)
-            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active")
+            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active", table.c.pinned == 0)
             .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
         )
 
