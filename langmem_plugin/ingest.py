@@ -10,7 +10,7 @@ from langmem_plugin.errors import InvalidMessage
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.projections.constraints import find_constraints
 from langmem_plugin.recall.indexed import message_terms
-from langmem_plugin.records import Attachment, Constraint, ConstraintState, SessionKey
+from langmem_plugin.records import Attachment, Constraint, ConstraintState, Entry, SessionKey
 from langmem_plugin.store.protocol import EndedConstraint, NewConstraint, Staged, TurnWrite
 
 _NO_ENTRIES = 2**31 - 1
@@ -68,8 +68,17 @@ def commit(
         begun=begun,
     )
     head = engine.store.commit(key, turn_id, write, now=engine.clock())
+    if head.first_seq:
+        engine.recaller.saw(key, [_entry(one, turn_id, head.first_seq + n) for n, one in enumerate(staged)])
     engine.note(key)
     return head.version
+
+
+def _entry(staged: Staged, turn_id: str, seq: int) -> Entry:
+    return Entry(
+        seq=seq, turn=turn_id, message=staged.message, tokens=staged.tokens, created_at=staged.created_at,
+        counter=staged.counter,
+    )  # fmt: skip
 
 
 def _scan(
