@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
 """A message, or the text of one."""
@@ -35,6 +36,8 @@ class Engine:
     """Takes a cleared session out of the vector index."""
     eraser: Eraser
     """Forgets for good."""
+    watchers: Watchers = field(default_factory=Watchers)
+    """Who wants to know what becomes of constraints."""
 
 
 def as_message(said: Said, role: Role) -> Message:

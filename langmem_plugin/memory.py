@@ -18,16 +18,19 @@ from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.lane import Projection
+from langmem_plugin.projections.refinement import RefinementProjection
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import Entry, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
+from langmem_plugin.stating import settle
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import TokenCounter, as_counter
+from langmem_plugin.watching import Confirm, Watcher, Watchers
 
 _OPEN_SESSIONS = 1_024
 """Sessions kept ready; the least recently used are let go and read again on demand."""
@@ -55,6 +58,8 @@ class Memory:
         vectors: VectorIndex | None,
         folder: Path | None = None,
         clock: Callable[[], datetime],
+        confirm: Confirm | None = None,
+        extractor: ChatModel | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -76,6 +81,12 @@ class Memory:
             )
         if vectors is not None and embedder is not None:
             projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
+        if extractor is not None and config.constraints.enabled:
+            projections.append(
+                RefinementProjection(
+                    store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
+                )
+            )
         self._projections = tuple(projections)
         self._runner = Runner(projections)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
@@ -88,6 +99,7 @@ class Memory:
             note=self._runner.note,
             erase=self._erase,
             eraser=eraser,
+            watchers=Watchers(confirm),
         )
 
     @classmethod
@@ -99,8 +111,10 @@ class Memory:
         model: str | TokenCounter | Callable[[str], int] | object = "gpt-4o",
         summarizer: ChatModel | object | None = None,
         embedder: Embedder | str | object | None = None,
+        extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
         clock: Callable[[], datetime] = _utc_now,
+        confirm: Confirm | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -116,9 +130,15 @@ class Memory:
             embedder: For recall by meaning: a sentence-transformers name or local path,
                 "chroma", a LangChain or LlamaIndex embedding, a callable. Without one,
                 recall is by keyword.
+            extractor: Looks behind for constraints that the rules missed: any model that
+                `summarizer` takes. It can only point at the user's own words, and what it finds
+                is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
                 server; beside the database file if not given.
             clock: The present moment, aware, in UTC.
+            confirm: Asked about each constraint that is only proposed, right after the turn
+                is committed and in its thread: True makes it active, False revokes it, None
+                leaves it proposed, and so does an exception.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -146,6 +166,8 @@ class Memory:
                 vectors=index,
                 folder=None if where is None or "://" in str(where) else Path(where).expanduser(),
                 clock=clock,
+                confirm=confirm,
+                extractor=as_chat_model(extractor),
             )
         except BaseException:
             store.close()
@@ -186,6 +208,18 @@ class Memory:
     def sessions(self, *, owner: str) -> list[str]:
         """The ids of an owner's sessions, oldest first."""
         return [key.session for key in self._store.keys(owner=owner)]
+
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
+
+        It is called in the thread that made the change, after the change is durable, and
+        should be quick. What it raises is logged by its class and changes nothing. That a
+        constraint expires is no event: it is found when constraints are read.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._engine.watchers.add(watcher)
 
     def forget(
         self, *, owner: str, session: str | None = None, message: str | int | None = None, whole_turn: bool = False
@@ -285,6 +319,10 @@ class Memory:
             if isinstance(projection, SummaryProjection):
                 projection.forget(key)
         self._runner.note(key)
+
+    def _refined(self, key: SessionKey, events: list[ConstraintEvent]) -> None:
+        self._engine.watchers.tell(events)
+        settle(self._engine, key, [one.constraint for one in events if one.change == "proposed"])
 
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:

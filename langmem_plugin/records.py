@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from langmem_plugin.messages import Message
 
@@ -93,11 +93,15 @@ class Constraint:
     kind: ConstraintKind
     text: str
     """A verbatim span of a committed user message, or what the application added by hand."""
+    display: str = ""
+    """For people: the statement as a model understood it, pronouns resolved; never sent to a model."""
     state: ConstraintState = ConstraintState.ACTIVE
     scope: Literal["session", "owner"] = "session"
     source: Literal["rule", "model", "app"]
+    session: str = ""
+    """The session it was said or added in; "" if that was cleared."""
     seq: int | None = None
-    """The log entry it was said in; None if added by the application."""
+    """That session's log entry it was said in; None if added by the application."""
     start: int = 0
     end: int = 0
     """The span within that entry's text, in characters, half open."""
@@ -108,6 +112,28 @@ class Constraint:
     superseded_by: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
+    pinned: bool = False
+    """Ends by the application's hand alone: neither by a later statement nor by time."""
+
+
+ConstraintChange: TypeAlias = Literal[
+    "stated", "proposed", "added", "confirmed", "superseded", "revoked", "edited", "pinned", "unpinned", "contradicted"
+]
+"""What can happen to a constraint; "contradicted" only says that a model thinks so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstraintEvent:
+    """A constraint came, changed or ended; the change is durable when this is told."""
+
+    change: ConstraintChange
+    constraint: Constraint
+    """As it is after the change."""
+    owner: str
+    session: str
+    """Where the change was made."""
+    by: str | None = None
+    """The id of the constraint that replaces or contradicts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

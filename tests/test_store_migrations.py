@@ -20,6 +20,10 @@ def undo(path):
             ALTER TABLE sessions DROP COLUMN erased_version;
             ALTER TABLE messages DROP COLUMN forgotten_version;
             DROP TABLE tombstones;
+            ALTER TABLE sessions DROP COLUMN refined_seq;
+            ALTER TABLE sessions DROP COLUMN shares_constraints;
+            ALTER TABLE constraints DROP COLUMN pinned;
+            ALTER TABLE constraints DROP COLUMN display;
             UPDATE meta SET value = '1' WHERE key = 'schema';
             """
         )

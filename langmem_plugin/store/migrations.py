@@ -32,6 +32,16 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        3,
+        "constraints: pinned, understood, refined, shared",
+        (
+            "ALTER TABLE sessions ADD COLUMN refined_seq INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE sessions ADD COLUMN shares_constraints INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE constraints ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+            """ALTER TABLE constraints ADD COLUMN display TEXT NOT NULL DEFAULT '""'""",
+        ),
+    ),
 )
 
 

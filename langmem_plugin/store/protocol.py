@@ -254,11 +254,54 @@ class Store(Protocol):
         """Keep a constraint; its `created_version` is the version this makes."""
         ...
 
-    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
+    def end_constraint(
+        self, key: SessionKey, constraint_id: str, state: ConstraintState, *, by: str | None = None
+    ) -> Constraint:
         """Change the state of an active or proposed constraint; one that has that state stays as it is.
 
         Raises:
             ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def replace_constraint(self, key: SessionKey, constraint_id: str, new: Constraint) -> tuple[Constraint, Constraint]:
+        """Keep a new one and supersede the old one by it, at once; gives the old and the new.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def mark_constraint(
+        self, key: SessionKey, constraint_id: str, *, pinned: bool | None = None, display: str | None = None
+    ) -> Constraint:
+        """Set what is given, leave the rest.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def shares_constraints(self, key: SessionKey) -> bool:
+        """Whether the owner's constraints hold in this session; True for a new one."""
+        ...
+
+    def share_constraints(self, key: SessionKey, *, shared: bool, now: datetime) -> None:
+        """Let the owner's constraints hold in this session, or not."""
+        ...
+
+    def refined_upto(self, key: SessionKey) -> int:
+        """The last entry in which a model looked for constraints; 0 if none."""
+        ...
+
+    def save_refined(
+        self, key: SessionKey, *, after: int, upto: int, new: Sequence[Constraint], read_at: int
+    ) -> tuple[Constraint, ...] | None:
+        """Keep what a model found in the entries after `after` up to `upto`, with the position, at once.
+
+        Returns:
+            The constraints that are new; None, and nothing is kept, if the position is not `after`
+            any more, or something was forgotten after version `read_at`.
         """
         ...
 

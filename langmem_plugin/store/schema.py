@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -48,6 +48,9 @@ sessions = Table(
     Column("terms", Integer, nullable=False, default=0),
     # The version at which something of the session was last forgotten.
     Column("erased_version", Integer, nullable=False, server_default="0", default=0),
+    # Up to which entry a model looked for constraints, and whether the owner's hold here.
+    Column("refined_seq", Integer, nullable=False, server_default="0", default=0),
+    Column("shares_constraints", Integer, nullable=False, server_default="1", default=1),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("owner", "session"),
     sqlite_autoincrement=True,
@@ -132,6 +135,9 @@ constraints = Table(
     Column("superseded_by", String(40)),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    Column("pinned", Integer, nullable=False, server_default="0", default=0),
+    # JSON text like `text`; what it is understood to mean.
+    Column("display", Text, nullable=False, server_default='""', default='""'),
     Index("constraints_by_owner", "owner", "session"),
     sqlite_autoincrement=True,
 )

@@ -11,12 +11,13 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
 from langmem_plugin.store.rows import from_micros, summary_of
-from langmem_plugin.store.sql_derived import SqlDerived, constraints_in_force, newest_summary
+from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
+from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_log import EMPTY_HEAD, SqlLog, head_of, read_entries, session_row
 
 
-class SqlStore(SqlLog, SqlDerived, SqlErasure):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure):
     """A `Store` on SQLite."""
 
     def __init__(self, url: str) -> None:

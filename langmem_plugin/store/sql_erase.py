@@ -24,7 +24,7 @@ _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
     (schema.staged, ("body", "message_id", "turn_id")),
     (schema.turns, ("attachment",)),
-    (schema.constraints, ("text", "owner", "session")),
+    (schema.constraints, ("text", "display", "owner", "session")),
     (schema.summaries, ("text",)),
     (schema.sessions, ("owner", "session")),
 )

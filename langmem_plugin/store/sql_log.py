@@ -382,7 +382,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
     for ended in write.ended:
         connection.execute(
             update(table)
-            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active")
+            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active", table.c.pinned == 0)
             .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
         )
 
