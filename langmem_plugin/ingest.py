@@ -8,7 +8,7 @@ from langmem_plugin.engine import Engine, check_name
 from langmem_plugin.errors import InvalidMessage
 from langmem_plugin.messages import Message, Text
 from langmem_plugin.recall.indexed import message_terms
-from langmem_plugin.records import Attachment, SessionKey
+from langmem_plugin.records import Attachment, Entry, SessionKey
 from langmem_plugin.stating import announce, statements
 from langmem_plugin.store.protocol import Staged, TurnWrite
 
@@ -68,7 +68,20 @@ def commit(
         expected_version=expected_version,
     )
     head = engine.store.commit(key, turn_id, write, now=engine.clock())
+    if head.first_seq:
+        engine.recaller.saw(key, [_entry(one, turn_id, head.first_seq + n) for n, one in enumerate(staged)])
     if found or ended:
         announce(engine, key, head.version)
     engine.note(key)
     return head.version
+
+
+def _entry(staged: Staged, turn_id: str, seq: int) -> Entry:
+    return Entry(
+        seq=seq,
+        turn=turn_id,
+        message=staged.message,
+        tokens=staged.tokens,
+        created_at=staged.created_at,
+        counter=staged.counter,
+    )

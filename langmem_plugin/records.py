@@ -59,6 +59,8 @@ class Head:
     last_seq: int
     history_tokens: int
     """Tokens that the last request had for summary, recall and window together; 0 if unknown."""
+    first_seq: int = 0
+    """Given by a commit: the first entry that it added; 0 if it added none."""
     erased: int = 0
     """The version at which something was last forgotten; what was derived before it may hold what is gone."""
 

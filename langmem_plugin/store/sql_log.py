@@ -182,6 +182,7 @@ class SqlLog:
             version=version,
             last_seq=changed["last_seq"],
             history_tokens=changed["history_tokens"],
+            first_seq=first if write.staged else 0,
             erased=session["erased_version"],
         )
 
