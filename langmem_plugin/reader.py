@@ -29,7 +29,7 @@ class Reader:
     def reset(self) -> None:
         """Forget what was read."""
         with self._lock:
-            self._generation = 0
+            self._generation = (0, 0)
             self._tail: tuple[Entry, ...] = ()
             self._requests = _Requests()
             self.history_tokens = 0

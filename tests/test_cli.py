@@ -25,7 +25,9 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"langmem-plugin {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("demo",), ("chat",), ("inspect",), ("eval",), ("eval", "overhead")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("demo",), ("chat",), ("inspect",), ("forget",), ("eval",), ("eval", "overhead")]
+)
 def test_every_command_has_help(arguments, capsys):
     """Each command explains itself."""
     assert leave(*arguments, "--help") == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.engine import Engine
+from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
@@ -52,6 +53,7 @@ def opened(
             recaller=Recaller(store, config.recall),
             note=_nothing,
             erase=_nothing,
+            eraser=Eraser(store, None, None, clock=clock, let_go=_nothing),
         )
     finally:
         store.close()

@@ -188,6 +188,8 @@ class Recaller:
     def forget(self) -> None:
         """Drop what is held in memory: what something was forgotten of is read anew (guarantee G11)."""
         self._traits.forget()
+        if self._queries is not None:
+            self._queries.forget()
 
 
 class _TraitsOf(Protocol):

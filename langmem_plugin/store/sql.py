@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
 from langmem_plugin.store.rows import from_micros, summary_of
-from langmem_plugin.store.sql_derived import SqlDerived, constraints_in_force, newest_summary
+from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
+from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
+from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_log import EMPTY_HEAD, SqlLog, head_of, read_entries, session_row
 
 
-class SqlStore(SqlLog, SqlDerived):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure):
     """A `Store` on SQLite."""
 
     def __init__(self, url: str) -> None:
@@ -34,12 +36,12 @@ class SqlStore(SqlLog, SqlDerived):
             in_force = constraints_in_force(connection, key, now)
             row = session_row(connection, key)
             if row is None:
-                return Snapshot(head=EMPTY_HEAD, generation=0, constraints=in_force, summary=None)
+                return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
             summary = newest_summary(connection, row["id"])
             start = max(after, summary.upto_seq if summary else 0)
             return Snapshot(
                 head=head_of(row),
-                generation=row["id"],
+                generation=(row["id"], row["erased_version"]),
                 constraints=in_force,
                 summary=summary,
                 entries=tuple(read_entries(connection, row["id"], after=start)),
@@ -67,29 +69,6 @@ class SqlStore(SqlLog, SqlDerived):
                 ),
                 summaries=tuple(map(summary_of, saved)),
             )
-
-    def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
-        """See `Store.forget`."""
-        with self._database.write() as connection:
-            table = schema.constraints
-            mine = (table.c.owner == key.owner) & (table.c.session == key.session)
-            if not keep_constraints:
-                connection.execute(delete(table).where(mine, table.c.scope == "session"))
-            row = session_row(connection, key)
-            if row is None:
-                return
-            for child in (
-                schema.postings,
-                schema.embeddings,
-                schema.summaries,
-                schema.staged,
-                schema.messages,
-                schema.turns,
-            ):
-                connection.execute(delete(child).where(child.c.session_id == row["id"]))
-            connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
-            self._postings.forget(row["id"])
-        self._database.checkpoint()
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -1,27 +1,24 @@
-"""What is derived from the log, in SQL: keyword index, constraints, summaries, vectors."""
+"""What is derived from the log, in SQL: keyword index, summaries, vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
-from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
-from langmem_plugin.records import Constraint, ConstraintState, Entry, SessionKey, Summary
+from langmem_plugin.records import Entry, SessionKey, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.posting_cache import PostingCache, extended
+from langmem_plugin.store.posting_cache import PostingCache, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
-from langmem_plugin.store.rows import ENTRY_COLUMNS, constraint_of, constraint_row, summary_of, to_micros
-from langmem_plugin.store.sql_log import chunks, fetch_entries, new_version, session_row
+from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of
+from langmem_plugin.store.sql_log import chunks, fetch_entries, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -44,16 +41,6 @@ _NEWEST = (
     .limit(1)
 )
 _NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
-_IN_FORCE = (
-    select(schema.constraints)
-    .where(
-        schema.constraints.c.owner == bindparam("owner"),
-        or_(schema.constraints.c.session == bindparam("session"), schema.constraints.c.scope == "owner"),
-        schema.constraints.c.state == ConstraintState.ACTIVE.value,
-        or_(schema.constraints.c.expires_at.is_(None), schema.constraints.c.expires_at > bindparam("now")),
-    )
-    .order_by(schema.constraints.c.position)
-)
 
 
 class SqlDerived:
@@ -69,7 +56,11 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"], (row["id"],))
+        return (
+            KeywordStats(0, 0)
+            if row is None
+            else KeywordStats(row["documents"], row["terms"], (row["id"], row["erased_version"]))
+        )
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
@@ -83,7 +74,9 @@ class SqlDerived:
             missing = [term for term in wanted if term not in found]
             stale = [term for term, (read_to, _) in found.items() if read_to < upto]
             fresh = _read_postings(connection, session_id, missing, after=0)
-            later = _read_postings(connection, session_id, stale, after=min((found[t][0] for t in stale), default=0))
+            later: dict[str, npt.NDArray[np.int64]] = {}
+            for after, together in by_what_was_read({term: found[term] for term in stale}).items():
+                later |= _read_postings(connection, session_id, together, after=after)
         out = {term: postings for term, (_, postings) in found.items()}
         read = {term: extended(None, fresh.get(term, _NO_ROWS)) for term in missing}
         for term in stale:
@@ -92,46 +85,6 @@ class SqlDerived:
         self._postings.put(session_id, upto, read)
         out.update(read)
         return {term: out[term] for term in wanted if len(out[term].seqs)}
-
-    # Constraints
-
-    def constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
-        """See `Store.constraints`."""
-        with self._database.read() as connection:
-            rows = connection.execute(_constraints_of(key)).mappings().all()
-        return tuple(map(constraint_of, rows))
-
-    def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
-        """See `Store.active_constraints`."""
-        return tuple(c for c in self.constraints(key) if c.state is ConstraintState.ACTIVE)
-
-    def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
-        """See `Store.add_constraint`."""
-        with self._database.write() as connection:
-            _, version = new_version(connection, key, constraint.created_at)
-            kept = replace(constraint, created_version=version)
-            connection.execute(
-                insert(schema.constraints).values(**constraint_row(kept, owner=key.owner, session=key.session))
-            )
-        return kept
-
-    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
-        """See `Store.end_constraint`."""
-        table = schema.constraints
-        with self._database.write() as connection:
-            query = _constraints_of(key).where(table.c.id == constraint_id)
-            row = connection.execute(query).mappings().first()
-            if row is None:
-                raise ConstraintNotFound(constraint_id)
-            constraint = constraint_of(row)
-            if constraint.state is state:
-                return constraint
-            _, version = new_version(connection, key, constraint.created_at)
-            ended = None if state is ConstraintState.ACTIVE else version
-            connection.execute(
-                update(table).where(table.c.id == constraint_id).values(state=state.value, ended_version=ended)
-            )
-        return replace(constraint, state=state, ended_version=ended)
 
     # Summaries
 
@@ -152,8 +105,8 @@ class SqlDerived:
             row = session_row(connection, key)
             if row is None or newest_summary(connection, row["id"]) != expected:
                 return False
-            if summary.upto_seq > row["last_seq"]:
-                return False
+            if summary.upto_seq > row["last_seq"] or row["erased_version"] > summary.created_version:
+                return False  # it was begun before something was forgotten that it may hold
             version = row["version"] + 1
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
             connection.execute(
@@ -196,7 +149,11 @@ class SqlDerived:
                         embeddings.c.model == model,
                     ),
                 )
-                .where(messages.c.session_id == row["id"], embeddings.c.seq.is_(None))
+                .where(
+                    messages.c.session_id == row["id"],
+                    messages.c.forgotten_version.is_(None),
+                    embeddings.c.seq.is_(None),
+                )
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
@@ -267,7 +224,11 @@ class SqlDerived:
             between = (int(min(seqs)), int(max(seqs)))
             wanted = set(
                 connection.scalars(
-                    select(messages.seq).where(messages.session_id == row["id"], messages.seq.between(*between))
+                    select(messages.seq).where(
+                        messages.session_id == row["id"],
+                        messages.seq.between(*between),
+                        messages.forgotten_version.is_(None),
+                    )
                 )
             ) - set(
                 connection.scalars(
@@ -319,18 +280,3 @@ def newest_summary(connection: Any, session_id: int, *, method: str | None = Non
     values = {"session_id": session_id, "method": method}
     row = connection.execute(_NEWEST if method is None else _NEWEST_BY, values).mappings().first()
     return None if row is None else summary_of(row)
-
-
-def constraints_in_force(connection: Any, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
-    """The active constraints at this moment, in creation order; what expired is left out."""
-    values = {"owner": key.owner, "session": key.session, "now": to_micros(now)}
-    return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
-
-
-def _constraints_of(key: SessionKey) -> Any:
-    table = schema.constraints
-    return (
-        select(table)
-        .where(table.c.owner == key.owner, or_(table.c.session == key.session, table.c.scope == "owner"))
-        .order_by(table.c.position)
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -134,6 +135,8 @@ class SqlLog:
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 return head_of(session)
+            if state is None and write.begun:
+                raise TurnClosed(turn_id, "forgotten")
             version = session["version"] + 1
             connection.execute(delete(schema.staged).where(_is_turn(schema.staged, session_id, turn_id)))
             values = {
@@ -166,7 +169,13 @@ class SqlLog:
                 "history_tokens": write.history_tokens or session["history_tokens"],
             }
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(**changed))
-        return Head(version=version, last_seq=changed["last_seq"], history_tokens=changed["history_tokens"])
+        return Head(
+            version=version,
+            last_seq=changed["last_seq"],
+            history_tokens=changed["history_tokens"],
+            first_seq=first if write.staged else 0,
+            erased=session["erased_version"],
+        )
 
     def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
         """See `Store.abort`."""
@@ -223,6 +232,13 @@ def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
 
 
+def subject_of(connection: Connection, key: SessionKey) -> str:
+    """What stands for a session in its tombstone: it names nobody, and differs between databases."""
+    instance = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance"))
+    parts = [part.encode() for part in (str(instance), key.owner, key.session)]
+    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()
+
+
 def read_entries(
     connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
@@ -253,7 +269,12 @@ def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> Ro
     row = session_row(connection, key)
     if row is not None:
         return row
-    connection.execute(insert(schema.sessions).values(owner=key.owner, session=key.session, created_at=to_micros(now)))
+    query = select(schema.tombstones.c.version).where(schema.tombstones.c.subject == subject_of(connection, key))
+    connection.execute(
+        insert(schema.sessions).values(
+            owner=key.owner, session=key.session, created_at=to_micros(now), version=connection.scalar(query) or 0
+        )
+    )
     row = session_row(connection, key)
     if row is None:
         raise LookupError("a session that was just made is not there")
@@ -262,7 +283,12 @@ def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> Ro
 
 def head_of(row: Row) -> Head:
     """Where the session of this row stands."""
-    return Head(version=row["version"], last_seq=row["last_seq"], history_tokens=row["history_tokens"])
+    return Head(
+        version=row["version"],
+        last_seq=row["last_seq"],
+        history_tokens=row["history_tokens"],
+        erased=row["erased_version"],
+    )
 
 
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
@@ -356,7 +382,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
     for ended in write.ended:
         connection.execute(
             update(table)
-            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active")
+            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active", table.c.pinned == 0)
             .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
         )
 
