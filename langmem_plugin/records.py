@@ -153,6 +153,23 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change of a session."""
+
+    version: int
+    """The version that it made."""
+    kind: Literal["turn", "constraint", "sharing", "summary", "forgotten", "forked"]
+    ref: str
+    """The turn's or constraint's id; how far the summary reaches; how many messages were forgotten;
+    the version that the session was forked at."""
+    detail: str
+    """Of a constraint, the state that it got; of a summary, its method; of a turn, how many messages."""
+    writer: str
+    """Who: the name that the memory was opened with."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A log entry that recall found, and why."""
 
