@@ -12,8 +12,9 @@ from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
+from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
-from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.tokens import Calibration, TokenCounter
 
 Said: TypeAlias = Message | str
 """A message, or the text of one."""
@@ -28,6 +29,10 @@ class Engine:
     config: MemoryConfig
     clock: Callable[[], datetime]
     recaller: Recaller
+    calibration: Calibration
+    """What providers report against what is counted."""
+    ledger: Ledger
+    """What sessions and owners have used."""
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from langmem_plugin.config import Budget
-from langmem_plugin.context.request import Context, Document
+from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.engine import Engine, Said, as_message, check_name
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.ingest import commit, stage
-from langmem_plugin.messages import Role
+from langmem_plugin.messages import Role, Usage
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import Constraint, ConstraintKind, ConstraintState, Entry, Hit, SessionKey
 from langmem_plugin.store.protocol import Staged, TurnState
@@ -112,6 +112,9 @@ class Session:
         if turn_id is not None:
             check_name("turn_id", turn_id)
         staged = stage(self._engine, said)
+        for message in said:
+            if message.usage is not None:
+                self.report_usage(message.usage)
         return commit(
             self._engine, self._key, turn_id or uuid4().hex, staged, history_tokens=self._reader.history_tokens
         )
@@ -127,6 +130,7 @@ class Session:
         budget: Budget | None = None,
         documents: Sequence[Document] = (),
         recall_as: Literal["prefix", "pair"] = "prefix",
+        other_tokens: int = 0,
     ) -> Context:
         """Assemble what the model should see next, within a token budget.
 
@@ -143,12 +147,14 @@ class Session:
             recall_as: "prefix" puts what is recalled before the query's text. "pair"
                 leaves the query out, for a framework that adds it itself, and shows what
                 is recalled as a user/assistant pair at the end.
+            other_tokens: Tokens of what you send along besides; taken off the budget.
 
         Returns:
             The messages in order, and a report of tokens per section and what was cut.
 
         Raises:
             BudgetTooSmall: System prompt, tools, constraints and query alone exceed the budget.
+            SpendExceeded: A limit of `MemoryConfig.spend` is reached.
 
         Example:
             >>> from langmem_plugin import Memory
@@ -168,7 +174,37 @@ class Session:
             budget=budget,
             documents=documents,
             recall_as=recall_as,
+            other_tokens=other_tokens,
         )
+
+    def report_usage(self, usage: Usage, *, counted: int = 0, model: str = "") -> None:
+        """Say what a provider reported for a request of this session.
+
+        It counts towards the limits of `MemoryConfig.spend`. Where the provider counted more
+        than this memory did, later requests are built that much smaller (guarantee G1).
+        Messages that carry their usage are reported by themselves.
+
+        Args:
+            usage: As the provider reported it.
+            counted: Tokens of the request as this memory counted them; 0 if unknown.
+            model: The model's name.
+        """
+        engine = self._engine
+        engine.ledger.add(self._key, usage.total_tokens, now=engine.clock())
+        engine.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+
+    @property
+    def report(self) -> ContextReport | None:
+        """The account of the newest request that this process built for the session; None before the first.
+
+        Where an adapter had to rebuild the request, because the model refused it as too
+        long, `notes` says so.
+        """
+        return self._reader.report
+
+    def add_notes(self, *notes: str) -> None:
+        """Add sentences to `report`: what an adapter did to the request after it was built."""
+        self._reader.add_notes(notes)
 
     def history(self, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Committed entries with seq > after, oldest first, at most `limit`; [] for a new session."""

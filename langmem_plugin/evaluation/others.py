@@ -58,10 +58,15 @@ class _Trimmed:
         kept = trim_messages(
             self._said,
             max_tokens=self._budget - self._counter.priming,
-            token_counter=lambda messages: sum(self._counter.count_message(to_core(one)) for one in messages),
+            token_counter=lambda messages: self._count(list(messages)),
             start_on="human",
         )
         return [to_core(one) for one in kept]
+
+    def _count(self, messages: list[Any]) -> int:
+        from langchain_langmem_plugin import to_core
+
+        return sum(self._counter.count_message(to_core(one)) for one in messages)
 
     def hear(self, *messages: Message) -> None:
         from langchain_langmem_plugin import from_core

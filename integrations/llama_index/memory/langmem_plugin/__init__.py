@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
 from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
 from llama_index.memory.langmem_plugin.constrained import with_constraints
 from llama_index.memory.langmem_plugin.convert import from_core, to_core
+from llama_index.memory.langmem_plugin.guarded import guarded
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HybridMemoryRetriever",
     "TokenLimitExceeded",
     "from_core",
+    "guarded",
     "to_core",
     "with_constraints",
 ]
