@@ -200,7 +200,16 @@ class ConstraintsConfig(_Settings):
     enabled: bool = True
     scope: Literal["session", "owner"] = "session"
     """Where a constraint holds that a rule found."""
+    model_finds: Literal["proposed", "active"] = "proposed"
+    """What becomes of a statement that the `extractor` model points at and the rules missed."""
+    refine_every: Annotated[int, Field(ge=1)] = 4
+    """How many of the user's messages the `extractor` waits for."""
     max_active: Annotated[int, Field(ge=1)] = 200
+    """What is found past it is only proposed."""
+    max_proposed: Annotated[int, Field(ge=0)] = 500
+    """What would be proposed past it is not kept, so that a flood of pasted text fills nothing."""
+    max_chars: Annotated[int, Field(ge=16)] = 600
+    """A longer statement is only proposed."""
 
 
 class SpendConfig(_Settings):

@@ -17,10 +17,23 @@ try:
 except ImportError as error:
     raise MissingExtra("the command line", "rich", "cli") from error
 
-__all__ = ["WIDTH", "Console", "Table", "Text", "budget_bars", "console", "constraints_table", "hits_table", "notes"]
+__all__ = [
+    "WIDTH",
+    "Console",
+    "Table",
+    "Text",
+    "budget_bars",
+    "console",
+    "constraints_table",
+    "hits_table",
+    "notes",
+    "plain_table",
+    "segment_bars",
+]
 
 WIDTH = 100
 _BAR = 44
+_WIDE = ("recalled", "in the user's words", "what", "from", "state")
 _NAMES = {"new": "new message"}
 _COLOURS = {
     "tools": "bright_black",
@@ -50,21 +63,27 @@ def budget_bars(report: ContextReport, *, used: int | None = None) -> Table:
         used: Tokens of the whole as they were counted on their way to the model; the
             report's own sum if not given.
     """
-    table = _plain(("segment", "left"), ("tokens", "right"), ("share", "right"), ("", "left"))
-    left = report.budget
-    used = report.tokens_used if used is None else used
+    return segment_bars(report.tokens, budget=report.budget, used=used)
+
+
+def segment_bars(tokens: Mapping[str, int], *, budget: int, used: int | None = None) -> Table:
+    """Tokens by segment against a budget: number, share, bar.
+
+    Args:
+        tokens: By segment; those without any are left out.
+        budget: Tokens that the whole may have.
+        used: Tokens of the whole; the sum if not given.
+    """
+    table = plain_table(("segment", "left"), ("tokens", "right"), ("share", "right"), ("", "left"))
+    left = budget
+    used = sum(tokens.values()) if used is None else used
     for name, colour in _COLOURS.items():
-        tokens = report.tokens.get(name, 0)
-        if tokens:
-            left -= tokens
-            share = tokens / report.budget
-            table.add_row(_NAMES.get(name, name), f"{tokens:,}", f"{share:.0%}", Text(_bar(share), style=colour))
-    table.add_row(
-        Text("free", style="dim"), f"{left:,}", f"{left / report.budget:.0%}", Text("·" * _cells(left / report.budget))
-    )
-    table.add_row(
-        Text("request", style="bold"), f"{used:,}", f"{used / report.budget:.0%}", f"of {report.budget:,} tokens"
-    )
+        if count := tokens.get(name, 0):
+            left -= count
+            share = count / budget
+            table.add_row(_NAMES.get(name, name), f"{count:,}", f"{share:.0%}", Text(_bar(share), style=colour))
+    table.add_row(Text("free", style="dim"), f"{left:,}", f"{left / budget:.0%}", Text("·" * _cells(left / budget)))
+    table.add_row(Text("request", style="bold"), f"{used:,}", f"{used / budget:.0%}", f"of {budget:,} tokens")
     return table
 
 
@@ -76,7 +95,7 @@ def constraints_table(constraints: Sequence[Constraint], said: Mapping[int, int]
         said: From a log entry's number to that of its turn, to say when it was stated.
     """
     by_id = {constraint.id: place for place, constraint in enumerate(constraints, start=1)}
-    table = _plain(
+    table = plain_table(
         ("", "right"), ("state", "left"), ("kind", "left"), ("in the user's words", "left"), ("stated", "left")
     )
     for place, constraint in enumerate(constraints, start=1):
@@ -96,7 +115,9 @@ def constraints_table(constraints: Sequence[Constraint], said: Mapping[int, int]
 
 def hits_table(hits: Sequence[Hit], *, limit: int = 6) -> Table:
     """What was recalled, best first: score, the two legs, the day, who said what, and why."""
-    table = _plain(("score", "right"), ("keyword", "right"), ("vector", "right"), ("day", "left"), ("recalled", "left"))
+    table = plain_table(
+        ("score", "right"), ("keyword", "right"), ("vector", "right"), ("day", "left"), ("recalled", "left")
+    )
     for hit in hits[:limit]:
         vector = "-" if hit.vector is None else f"{hit.vector:.2f}"
         words = Text(f"{hit.entry.message.role.value}: {_short(hit.entry.message.text, 110)}")
@@ -119,10 +140,11 @@ def notes(report: ContextReport) -> list[str]:
     return [*lines, *report.cut, *report.notes]
 
 
-def _plain(*columns: tuple[str, str]) -> Table:
+def plain_table(*columns: tuple[str, str]) -> Table:
+    """A table without lines; `columns` are names with "left" or "right"."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, justify in columns:
-        wide = name in ("recalled", "in the user's words")
+        wide = name in _WIDE
         table.add_column(
             name, justify="right" if justify == "right" else "left", no_wrap=not wide, ratio=1 if wide else None
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, field
 from datetime import datetime
 from typing import TypeAlias
 
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import MemoryConfig, SpendConfig
+from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
@@ -15,6 +16,7 @@ from langmem_plugin.records import SessionKey
 from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import Calibration, TokenCounter
+from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
 """A message, or the text of one."""
@@ -29,14 +31,18 @@ class Engine:
     config: MemoryConfig
     clock: Callable[[], datetime]
     recaller: Recaller
-    calibration: Calibration
+    calibration: Calibration = field(default_factory=Calibration)
     """What providers report against what is counted."""
-    ledger: Ledger
+    ledger: Ledger = field(default_factory=lambda: Ledger(SpendConfig()))
     """What sessions and owners have used."""
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
-    """Takes a forgotten session out of the vector index."""
+    """Takes a cleared session out of the vector index."""
+    eraser: Eraser
+    """Forgets for good."""
+    watchers: Watchers = field(default_factory=Watchers)
+    """Who wants to know what becomes of constraints."""
 
 
 def as_message(said: Said, role: Role) -> Message:

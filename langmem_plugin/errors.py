@@ -9,8 +9,10 @@ LangmemPluginError
 ├── InvalidMessage (ValueError)        a message that cannot be kept or sent
 ├── SessionError
 │   ├── TurnClosed                     the turn was committed or aborted already
+│   ├── TurnOpen                       the turn is still open
 │   └── VersionConflict                the session moved on since it was read
 ├── ConstraintNotFound (LookupError)
+├── MessageNotFound (LookupError)      no such message in the session's log
 ├── StoreError
 │   ├── StoreUnavailable               the database cannot be reached or opened
 │   ├── StoreClosed                    the memory was closed
@@ -101,6 +103,14 @@ class TurnClosed(SessionError):
         super().__init__(f"turn {turn_id} is {state}; begin a new turn")
 
 
+class TurnOpen(SessionError):
+    """A message of a pending turn cannot be forgotten."""
+
+    def __init__(self, turn_id: str) -> None:
+        self.turn_id = turn_id
+        super().__init__(f"turn {turn_id} is still open; commit or abort it first")
+
+
 class VersionConflict(SessionError):
     """The session moved on since the caller read it."""
 
@@ -116,6 +126,14 @@ class ConstraintNotFound(LangmemPluginError, LookupError):
     def __init__(self, constraint_id: str) -> None:
         self.constraint_id = constraint_id
         super().__init__(f"no constraint {constraint_id!r} in this session; list them with session.constraints()")
+
+
+class MessageNotFound(LangmemPluginError, LookupError):
+    """The session's log has no message with that id or number."""
+
+    def __init__(self, message: str | int) -> None:
+        self.message = message
+        super().__init__(f"no message {message!r} in this session's log; session.history() lists them")
 
 
 class StoreError(LangmemPluginError):

@@ -13,21 +13,25 @@ from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.embedders import as_embedder
-from langmem_plugin.engine import Engine, session_key
-from langmem_plugin.errors import StoreClosed
+from langmem_plugin.engine import Engine, check_name, session_key
+from langmem_plugin.erasure import Eraser
+from langmem_plugin.errors import InvalidSetting, StoreClosed
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.lane import Projection
+from langmem_plugin.projections.refinement import RefinementProjection
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
+from langmem_plugin.stating import settle
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
+from langmem_plugin.watching import Confirm, Watcher, Watchers
 
 
 def _utc_now() -> datetime:
@@ -50,7 +54,10 @@ class Memory:
         summarizer: ChatModel | None,
         embedder: Embedder | None,
         vectors: VectorIndex | None,
+        folder: Path | None = None,
         clock: Callable[[], datetime],
+        confirm: Confirm | None = None,
+        extractor: ChatModel | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -72,7 +79,15 @@ class Memory:
             )
         if vectors is not None and embedder is not None:
             projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
+        if extractor is not None and config.constraints.enabled:
+            projections.append(
+                RefinementProjection(
+                    store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
+                )
+            )
+        self._projections = tuple(projections)
         self._runner = Runner(projections)
+        eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
             counter=counter,
@@ -83,6 +98,8 @@ class Memory:
             ledger=Ledger(config.spend),
             note=self._runner.note,
             erase=self._erase,
+            eraser=eraser,
+            watchers=Watchers(confirm),
         )
 
     @classmethod
@@ -94,8 +111,10 @@ class Memory:
         model: str | TokenCounter | Callable[[str], int] | object = "gpt-4o",
         summarizer: ChatModel | object | None = None,
         embedder: Embedder | str | object | None = None,
+        extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
         clock: Callable[[], datetime] = _utc_now,
+        confirm: Confirm | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -111,9 +130,15 @@ class Memory:
             embedder: For recall by meaning: a sentence-transformers name or local path,
                 "chroma", a LangChain or LlamaIndex embedding, a callable. Without one,
                 recall is by keyword.
+            extractor: Looks behind for constraints that the rules missed: any model that
+                `summarizer` takes. It can only point at the user's own words, and what it finds
+                is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
                 server; beside the database file if not given.
             clock: The present moment, aware, in UTC.
+            confirm: Asked about each constraint that is only proposed, right after the turn
+                is committed and in its thread: True makes it active, False revokes it, None
+                leaves it proposed, and so does an exception.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -129,8 +154,9 @@ class Memory:
         store = SqlStore(url)
         try:
             index = None
+            where = vectors or _beside(store)
             if embed is not None and config.recall.enabled:
-                index = VectorIndex(store, embed.name, vectors or _beside(store), namespace=store.database.instance)
+                index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
                 store,
                 config=config,
@@ -138,7 +164,10 @@ class Memory:
                 summarizer=chat_model,
                 embedder=embed if index is not None else None,
                 vectors=index,
+                folder=None if where is None or "://" in str(where) else Path(where).expanduser(),
                 clock=clock,
+                confirm=confirm,
+                extractor=as_chat_model(extractor),
             )
         except BaseException:
             store.close()
@@ -180,6 +209,55 @@ class Memory:
         """The ids of an owner's sessions, oldest first."""
         return [key.session for key in self._store.keys(owner=owner)]
 
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
+
+        It is called in the thread that made the change, after the change is durable, and
+        should be quick. What it raises is logged by its class and changes nothing. That a
+        constraint expires is no event: it is found when constraints are read.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._engine.watchers.add(watcher)
+
+    def forget(
+        self, *, owner: str, session: str | None = None, message: str | int | None = None, whole_turn: bool = False
+    ) -> Receipt:
+        """Forget an owner, a session or a message for good, and look for its bytes in every file.
+
+        Rows, keywords, vectors and recalled blocks go; so do constraints said in it and
+        summaries that saw it, which are written anew without it. The vector index is removed
+        and built again behind. A forgotten message leaves a tombstone with its number, its
+        role and its id; a session leaves its version, under a digest. What others said stays,
+        the answer that repeats a forgotten question among it: see `whole_turn`.
+
+        Args:
+            owner: Whose. With nothing else, all sessions and constraints of that owner.
+            session: One session. Constraints with scope `owner` stay.
+            message: A message's id, or its `seq`, in that session.
+            whole_turn: Forget the message's whole turn.
+
+        Returns:
+            A receipt with counts, digests and what the scan found. If `complete` is false,
+            something was found that should be gone, such as in the write-ahead log while
+            another process reads: forget again later. Forgetting what is gone changes nothing.
+
+        Raises:
+            InvalidSetting: A name cannot be one; a message without its session.
+            MessageNotFound: The session's log has no such message.
+            TurnOpen: The message's turn is pending; commit or abort it first.
+            VectorsLocked: Another process has the index open; nothing was forgotten.
+        """
+        if self._closed:
+            raise StoreClosed
+        check_name("owner", owner)
+        if session is not None:
+            check_name("session", session)
+        if message is not None and session is None:
+            raise InvalidSetting("session", session, "name the session that the message is in")
+        return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.
 
@@ -217,10 +295,35 @@ class Memory:
     def __repr__(self) -> str:
         return f"Memory({self.url!r})"
 
+    def _repr_html_(self) -> str:
+        """The memory for a notebook: its sessions, and what works behind."""
+        from langmem_plugin.inspection import memory_html
+        from langmem_plugin.markup import notebook
+
+        behind = [f"{name}: {work.done} done, {work.queued} queued" for name, work in self._runner.status().items()]
+        keys = self._store.keys()
+        return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
+
     def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
         room = self._store.head(key).history_tokens or self.config.budget.prompt
         window = self.config.window
         return plan(entries, high=int(room * window.high), low=int(room * window.low))
+
+    def _let_go(self, key: SessionKey) -> None:
+        """Clear what is held in memory of a session of which something was forgotten."""
+        with self._lock:
+            session = self._sessions.get(key)
+        if session is not None:
+            session.let_go()
+        self._engine.recaller.forget()
+        for projection in self._projections:
+            if isinstance(projection, SummaryProjection):
+                projection.forget(key)
+        self._runner.note(key)
+
+    def _refined(self, key: SessionKey, events: list[ConstraintEvent]) -> None:
+        self._engine.watchers.tell(events)
+        settle(self._engine, key, [one.constraint for one in events if one.change == "proposed"])
 
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:

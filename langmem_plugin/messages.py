@@ -226,6 +226,21 @@ def tool_result(text: str, *, call_id: str | None, name: str | None = None, id: 
     return Message(role=Role.TOOL, blocks=(Text(text),), tool_call_id=call_id, name=name, id=id)
 
 
+FORGOTTEN = "[forgotten]"
+"""What stands where a message was forgotten."""
+
+
+def forgotten(message: Message) -> Message:
+    """The tombstone of a message: its role, its id and its place among tool calls, and nothing that was said."""
+    return Message(
+        role=message.role,
+        blocks=(Text(FORGOTTEN),),
+        tool_calls=tuple(replace(call, arguments="{}") for call in message.tool_calls),
+        tool_call_id=message.tool_call_id,
+        id=message.id,
+    )
+
+
 def dump_json(value: Json) -> str:
     """Compact JSON text that every database accepts.
 

@@ -29,7 +29,7 @@ class Reader:
     def reset(self) -> None:
         """Forget what was read."""
         with self._lock:
-            self._generation = 0
+            self._generation = (0, 0)
             self._tail: tuple[Entry, ...] = ()
             self._requests = _Requests()
             self.history_tokens = 0
@@ -50,7 +50,10 @@ class Reader:
             kept = self._tail
             if kept and kept[0].seq <= covered:
                 kept = tuple(entry for entry in kept if entry.seq > covered)
-            self._tail = kept + tuple(map(self._counted, snapshot.entries)) if snapshot.entries else kept
+            if snapshot.entries:
+                kept += tuple(map(self._counted, snapshot.entries))
+                self._engine.recaller.saw(self._key, snapshot.entries)
+            self._tail = kept
             return snapshot, self._tail
 
     def _counted(self, entry: Entry) -> Entry:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from langmem_plugin.messages import Message
 
@@ -58,6 +59,8 @@ class Head:
     last_seq: int
     history_tokens: int
     """Tokens that the last request had for summary, recall and window together; 0 if unknown."""
+    erased: int = 0
+    """The version at which something was last forgotten; what was derived before it may hold what is gone."""
 
 
 class ConstraintKind(StrEnum):
@@ -88,11 +91,15 @@ class Constraint:
     kind: ConstraintKind
     text: str
     """A verbatim span of a committed user message, or what the application added by hand."""
+    display: str = ""
+    """For people: the statement as a model understood it, pronouns resolved; never sent to a model."""
     state: ConstraintState = ConstraintState.ACTIVE
     scope: Literal["session", "owner"] = "session"
     source: Literal["rule", "model", "app"]
+    session: str = ""
+    """The session it was said or added in; "" if that was cleared."""
     seq: int | None = None
-    """The log entry it was said in; None if added by the application."""
+    """That session's log entry it was said in; None if added by the application."""
     start: int = 0
     end: int = 0
     """The span within that entry's text, in characters, half open."""
@@ -103,6 +110,28 @@ class Constraint:
     superseded_by: str | None = None
     created_at: datetime
     expires_at: datetime | None = None
+    pinned: bool = False
+    """Ends by the application's hand alone: neither by a later statement nor by time."""
+
+
+ConstraintChange: TypeAlias = Literal[
+    "stated", "proposed", "added", "confirmed", "superseded", "revoked", "edited", "pinned", "unpinned", "contradicted"
+]
+"""What can happen to a constraint; "contradicted" only says that a model thinks so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstraintEvent:
+    """A constraint came, changed or ended; the change is durable when this is told."""
+
+    change: ConstraintChange
+    constraint: Constraint
+    """As it is after the change."""
+    owner: str
+    session: str
+    """Where the change was made."""
+    by: str | None = None
+    """The id of the constraint that replaces or contradicts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,3 +177,43 @@ class Recalled:
     """The legs that answered: "keyword", "vector"."""
     note: str = ""
     """Why a leg did not answer; "" if all did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What was forgotten, and what a scan of the files then found of it; holds no text."""
+
+    id: str
+    at: datetime
+    scope: Literal["message", "session", "owner"]
+    counts: Mapping[str, int]
+    """Rows that were deleted or emptied, by table; `sessions` among them."""
+    versions: tuple[int, ...] = ()
+    """Of each session, the version that the forgetting made; its tombstone keeps it."""
+    salt: str = ""
+    digests: tuple[str, ...] = ()
+    """HMAC-SHA256 under `salt` (hex) of each forgotten message's text in UTF-8: whoever has the
+    text can check that it is meant; so can one who guesses it, so keep receipts of short texts apart."""
+    files: int = 0
+    """Files that were read after the forgetting, the database's and the vector index's."""
+    bytes: int = 0
+    """Their size together."""
+    strings: int = 0
+    """Byte strings looked for: texts in each form they were kept in, keywords, vectors."""
+    elsewhere: int = 0
+    """Of those, still said in what remains: in another message, by another owner."""
+    left: int = 0
+    """Of those, found in a file though nothing that remains says them."""
+    limits: tuple[str, ...] = ()
+    """What the scan cannot reach."""
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing was left."""
+        return self.left == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as plain JSON, to be kept."""
+        out = {name: getattr(self, name) for name in self.__slots__}
+        out |= {"at": self.at.isoformat(), "counts": dict(self.counts), "complete": self.complete}
+        return out | {name: list(out[name]) for name in ("versions", "digests", "limits")}

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import uuid4
 
 from langmem_plugin.config import Budget
+from langmem_plugin.context.constraints_block import missing
 from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.engine import Engine, Said, as_message, check_name
-from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.ingest import commit, stage
 from langmem_plugin.messages import Role, Usage
 from langmem_plugin.reader import Reader
-from langmem_plugin.records import Constraint, ConstraintKind, ConstraintState, Entry, Hit, SessionKey
+from langmem_plugin.records import (
+    Constraint,
+    ConstraintChange,
+    ConstraintKind,
+    ConstraintState,
+    Entry,
+    Hit,
+    Receipt,
+    SessionKey,
+)
+from langmem_plugin.stating import aged, change, event, new_constraint
 from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
@@ -228,7 +238,7 @@ class Session:
             all: Also those that are proposed, superseded, revoked or expired.
         """
         now = self._engine.clock()
-        found = tuple(_aged(constraint, now) for constraint in self._engine.store.constraints(self._key))
+        found = tuple(aged(constraint, now) for constraint in self._engine.store.constraints(self._key))
         return found if all else tuple(c for c in found if c.state is ConstraintState.ACTIVE)
 
     def add_constraint(
@@ -237,30 +247,74 @@ class Session:
         *,
         kind: ConstraintKind | str = ConstraintKind.REQUIREMENT,
         scope: Literal["session", "owner"] = "session",
+        pinned: bool = False,
     ) -> Constraint:
         """Add a constraint by hand; it is in the next request, word for word.
+
+        Args:
+            text: What must hold.
+            kind: What sort of statement it is.
+            scope: Where it holds: in this session, or in all of the owner's.
+            pinned: See `pin`.
 
         Raises:
             InvalidSetting: The text is empty, or the kind or scope is unknown.
         """
-        if not text.strip():
-            raise InvalidSetting("text", text, "say what must hold")
-        if scope not in ("session", "owner"):
-            raise InvalidSetting("scope", scope, "use 'session' or 'owner'")
-        try:
-            kind = ConstraintKind(kind)
-        except ValueError as error:
-            raise InvalidSetting("kind", kind, f"use one of {', '.join(ConstraintKind)}") from error
-        constraint = Constraint(
-            id=f"c{uuid4().hex[:10]}",
-            kind=kind,
-            text=text,
-            scope=scope,
-            source="app",
-            created_version=0,
-            created_at=self._engine.clock(),
+        constraint = new_constraint(text, kind=kind, scope=scope, now=self._engine.clock(), pinned=pinned)
+        added = self._engine.store.add_constraint(self._key, constraint)
+        self._tell("added", added)
+        return added
+
+    def edit_constraint(
+        self,
+        constraint_id: str,
+        text: str | None = None,
+        *,
+        kind: ConstraintKind | str | None = None,
+        scope: Literal["session", "owner"] | None = None,
+        expires_at: datetime | None = None,
+    ) -> Constraint:
+        """Put another one in its place; the old one stays listed as superseded by it.
+
+        Args:
+            constraint_id: The one to replace.
+            text: What must hold from now on; as it was if not given.
+            kind: As it was if not given.
+            scope: As it was if not given.
+            expires_at: When it ends, aware; as it was if not given.
+
+        Returns:
+            The new one, with an id of its own; its source is "app", for these are not the user's words.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+            InvalidSetting: The text is empty, or the kind or scope is unknown.
+        """
+        old = next((one for one in self.constraints(all=True) if one.id == constraint_id), None)
+        if old is None:
+            raise ConstraintNotFound(constraint_id)
+        new = new_constraint(
+            old.text if text is None else text,
+            kind=old.kind if kind is None else kind,
+            scope=old.scope if scope is None else scope,
+            now=self._engine.clock(),
+            pinned=old.pinned,
+            expires_at=old.expires_at if expires_at is None else expires_at,
         )
-        return self._engine.store.add_constraint(self._key, constraint)
+        ended, kept = self._engine.store.replace_constraint(self._key, constraint_id, new)
+        self._tell("superseded", ended, by=kept.id)
+        self._tell("edited", kept)
+        return kept
+
+    def pin(self, constraint_id: str, *, pinned: bool = True) -> Constraint:
+        """Keep a constraint until the application ends it: no later statement and no time does. Or unpin it.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        marked = self._engine.store.mark_constraint(self._key, constraint_id, pinned=pinned)
+        self._tell("pinned" if pinned else "unpinned", marked)
+        return marked
 
     def revoke(self, constraint_id: str) -> Constraint:
         """Take a constraint out of every later request; it stays listed as revoked.
@@ -268,7 +322,7 @@ class Session:
         Raises:
             ConstraintNotFound: Neither the session nor its owner has it.
         """
-        return self._engine.store.end_constraint(self._key, constraint_id, ConstraintState.REVOKED)
+        return change(self._engine, self._key, constraint_id, ConstraintState.REVOKED)
 
     def confirm(self, constraint_id: str) -> Constraint:
         """Make a proposed constraint active.
@@ -276,16 +330,51 @@ class Session:
         Raises:
             ConstraintNotFound: Neither the session nor its owner has it.
         """
-        return self._engine.store.end_constraint(self._key, constraint_id, ConstraintState.ACTIVE)
+        return change(self._engine, self._key, constraint_id, ConstraintState.ACTIVE)
+
+    def share_constraints(self, shared: bool) -> None:
+        """Whether constraints of the owner hold in this session; a new session has them all.
+
+        Without them, the session neither sends nor lists them, and what is stated here stays here.
+        """
+        self._engine.store.share_constraints(self._key, shared=shared, now=self._engine.clock())
+
+    def missing_constraints(self, request: str) -> tuple[Constraint, ...]:
+        """The active constraints that a final request's text does not hold; () if all are there (G2).
+
+        Args:
+            request: All that a model is sent in the system role, or the whole prompt.
+        """
+        return missing(request, self.constraints())
+
+    def forget(self, message: str | int | None = None, *, whole_turn: bool = False) -> Receipt:
+        """Forget one message, or the session, for good; see `Memory.forget`."""
+        return self._engine.eraser.forget(self.owner, self.id, message, whole_turn=whole_turn)
+
+    def let_go(self) -> None:
+        """Drop what was read; the next call reads anew."""
+        self._reader.reset()
 
     def clear(self, *, keep_constraints: bool = False) -> None:
-        """Forget the session: log, summaries, keyword index, vectors.
+        """Begin the session anew: its log, summaries, keyword index and vectors go.
 
-        Constraints of the owner stay; those of the session go too unless kept.
+        Constraints of the owner stay; those of the session go too unless kept. `forget`
+        does it with a scan and a receipt.
         """
         self._engine.store.forget(self._key, keep_constraints=keep_constraints)
         self._reader.reset()
         self._engine.erase(self._key)
+
+    def _tell(self, what: ConstraintChange, constraint: Constraint, *, by: str | None = None) -> None:
+        self._engine.watchers.tell([event(self._key, what, constraint, by=by)])
+
+    def _repr_html_(self) -> str:
+        """The session for a notebook: its timeline, window and constraints."""
+        from langmem_plugin.inspection import read_session, read_timeline, session_html
+        from langmem_plugin.markup import notebook
+
+        held = read_session(self._engine, self._key)
+        return notebook(session_html(read_timeline(self._engine, held), held))
 
     def _staged(self, turn_id: str) -> tuple[Staged, ...]:
         pending = self._engine.store.pending(self._key)
@@ -293,10 +382,3 @@ class Session:
 
     def _turn(self, turn_id: str, *, state: TurnState = "pending", staged: tuple[Staged, ...] = ()) -> Turn:
         return Turn(self, self._reader, self._engine, self._key, turn_id, state=state, staged=staged)
-
-
-def _aged(constraint: Constraint, now: datetime) -> Constraint:
-    over = constraint.expires_at is not None and constraint.expires_at <= now
-    if over and constraint.state is ConstraintState.ACTIVE:
-        return replace(constraint, state=ConstraintState.EXPIRED)
-    return constraint

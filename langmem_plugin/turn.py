@@ -157,7 +157,7 @@ class Turn:
         """Make the turn part of the session, all at once; gives the version. A second call changes nothing.
 
         Raises:
-            TurnClosed: The turn was aborted.
+            TurnClosed: The turn was aborted, or forgotten with its session.
         """
         with self._lock:
             if self._state == "committed":
@@ -172,6 +172,7 @@ class Turn:
                 self._staged,
                 attachment=self._attachment if sticky else None,
                 attached_to=_opening(self._staged) or 0,
+                begun=bool(self._staged),
                 history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"

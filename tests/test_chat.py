@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -439,7 +438,7 @@ def test_ctrl_c_within_an_answer(chat, server, tmp_path):
     def interrupt(handler):
         handler.begin_stream()
         handler.word(WORDS[0])
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # as a terminal does
         time.sleep(0.3)
         handler.close_connection = True
 

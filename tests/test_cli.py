@@ -25,7 +25,9 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"langmem-plugin {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("demo",), ("chat",), ("eval",), ("eval", "overhead")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("demo",), ("chat",), ("inspect",), ("forget",), ("eval",), ("eval", "overhead")]
+)
 def test_every_command_has_help(arguments, capsys):
     """Each command explains itself."""
     assert leave(*arguments, "--help") == 0
@@ -40,6 +42,8 @@ def test_every_command_has_help(arguments, capsys):
         ("chat",),
         ("demo", "--budget", "0"),
         ("demo", "--budget", "x"),
+        ("inspect",),
+        ("inspect", "sqlite:///x.db", "s", "--at", "-1"),
         ("eval",),
         ("eval", "constraints"),
         ("eval", "recall", "--data", "/nowhere"),

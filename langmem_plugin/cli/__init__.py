@@ -1,4 +1,4 @@
-"""The command line: `langmem-plugin demo | chat | eval`. Each command imports what it needs when it runs."""
+"""The command line: `langmem-plugin COMMAND`. Each command imports what it needs when it runs."""
 
 from __future__ import annotations
 

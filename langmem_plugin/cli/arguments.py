@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from langmem_plugin.cli import commands
+from langmem_plugin.cli import commands, storing
 from langmem_plugin.cli.evaluations import EVALUATIONS
 
 _EXAMPLES = """\
@@ -15,6 +15,7 @@ examples:
   langmem-plugin demo --base-url http://localhost:1234/v1 --model qwen3
   langmem-plugin chat --base-url http://localhost:11434/v1 --model llama3.2
   langmem-plugin chat --base-url http://localhost:11434/v1 --model llama3.2 --session trip
+  langmem-plugin inspect sqlite:///chat.db trip --why 12
   langmem-plugin eval overhead --json overhead.json
 """
 
@@ -33,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     kinds = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _demo(kinds.add_parser("demo", help="replay a long conversation through both frameworks on one memory"))
     _chat(kinds.add_parser("chat", help="talk to any OpenAI-style server, with this memory"))
+    storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
+    _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))
     return root
 
@@ -71,6 +74,22 @@ def _chat(chat: argparse.ArgumentParser) -> None:
     chat.set_defaults(run=commands.chat)
 
 
+def _inspect(look: argparse.ArgumentParser) -> None:
+    look.description = (
+        "Look into a memory; nothing in it is changed. Without SESSION, its sessions. With one: its timeline, the "
+        "request it gives now, its constraints with where each was said, the end of its window."
+    )
+    look.add_argument("url", metavar="URL", help="sqlite:///file.db")
+    look.add_argument("session", nargs="?", metavar="SESSION", help="one session")
+    look.add_argument("--owner", metavar="NAME", help="whose; needed where several owners have that session")
+    look.add_argument("--at", type=_version, metavar="VERSION", help="the request as the session gave it at a version")
+    look.add_argument("--why", metavar="ID", help="the story of a constraint (its id) or a message (its number, as 12)")
+    look.add_argument("--json", action="store_true", help="the same as JSON; messages only with --at or --why")
+    look.add_argument("--budget", type=_positive, metavar="N", help="tokens of a request (7000)")
+    look.add_argument("--model", default="gpt-4o", metavar="NAME", help="count tokens as this model (gpt-4o)")
+    look.set_defaults(run=commands.inspect)
+
+
 def _eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.description = "Measure the memory; each prints a table."
     kinds = evaluate.add_subparsers(title="evaluations", metavar="WHAT", required=True)
@@ -79,6 +98,13 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
         evaluation.add_arguments(one)
         one.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
         one.set_defaults(run=commands.evaluate, evaluation=evaluation)
+
+
+def _version(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is not a version; give 0 or more")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -59,6 +59,13 @@ def chat(arguments: argparse.Namespace) -> int:
     )
 
 
+def inspect(arguments: argparse.Namespace) -> int:
+    """What a memory holds."""
+    from langmem_plugin.cli import inspecting
+
+    return inspecting.inspect(arguments)
+
+
 def evaluate(arguments: argparse.Namespace) -> int:
     """One evaluation, printed as a table, and as JSON if that is asked for."""
     table, figures = arguments.evaluation.run(arguments)

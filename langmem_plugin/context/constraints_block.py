@@ -37,11 +37,16 @@ def render(constraints: Sequence[Constraint]) -> str:
     """The block, in creation order, so that a new statement only adds to its end; "" for none."""
     if not constraints:
         return ""
-    lines = [
-        f"- [{constraint.id}] {constraint.kind.value}: {quote_constraint(constraint.text)}"
-        for constraint in constraints
-    ]
-    return "\n".join((f"<{CONSTRAINTS}>", _HEADER, *lines, f"</{CONSTRAINTS}>"))
+    return "\n".join((f"<{CONSTRAINTS}>", _HEADER, *map(_line, constraints), f"</{CONSTRAINTS}>"))
+
+
+def missing(request: str, constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
+    """Those whose line does not stand in the text that is sent, in creation order (guarantee G2)."""
+    return tuple(constraint for constraint in constraints if _line(constraint) not in request)
+
+
+def _line(constraint: Constraint) -> str:
+    return f"- [{constraint.id}] {constraint.kind.value}: {quote_constraint(constraint.text)}"
 
 
 def join_system(system: str, block: str) -> str:

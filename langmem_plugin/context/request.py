@@ -110,3 +110,10 @@ class Context:
     def conversation(self) -> tuple[Message, ...]:
         """Every message but the system one."""
         return tuple(item.message for item in self.items if item.message.role is not Role.SYSTEM)
+
+    def _repr_html_(self) -> str:
+        """The request for a notebook: segments, what was recalled and why, constraints, what was cut."""
+        from langmem_plugin.context.request_html import request_html
+        from langmem_plugin.markup import notebook
+
+        return notebook(request_html(self))

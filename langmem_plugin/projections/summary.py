@@ -82,6 +82,8 @@ class _Unfinished:
     """The last entry read whole."""
     offset: int = 0
     """Characters already read of the entry after it."""
+    erased: int = 0
+    """The head's; if something is forgotten meanwhile, it begins again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ class SummaryProjection:
         of_model, shown = self._store.summaries(key)
         upto = of_model.upto_seq if of_model else 0
         way = self._unfinished.get(key)
-        if way is None or way.basis != of_model:
+        if way is None or way.basis != of_model or way.erased != head.erased:
             target = max(self._planned(key, shown), shown.upto_seq if shown else 0)
             if target <= upto:
                 self._forget(key)
@@ -164,6 +166,7 @@ class SummaryProjection:
                 target=self._within_reach(key, upto, target),
                 text=of_model.text if of_model else "",
                 upto=upto,
+                erased=head.erased,
             )
         chunk = self._next_chunk(key, way)
         text = self._summarised(self._model, way.text, chunk.text)
@@ -173,6 +176,10 @@ class SummaryProjection:
             return True
         self._forget(key)
         return self._save(key, head, method="model", text=text, upto=way.target, after=upto, shown=shown)
+
+    def forget(self, key: SessionKey) -> None:
+        """Let go of what is half done of a session (guarantee G11)."""
+        self._forget(key)
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""

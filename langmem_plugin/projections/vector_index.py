@@ -167,8 +167,8 @@ class VectorIndex:
                 except Exception as error:  # noqa: BLE001 - as above; found again when it is brought up
                     self._fail(chroma, error)
 
-    def erase(self, keys: Iterable[SessionKey], *, timeout_s: float = 60.0) -> None:
-        """Leave no byte of the vectors of these sessions in any file of the index (G11).
+    def erase(self, keys: Iterable[SessionKey], *, seqs: Sequence[int] | None = None, timeout_s: float = 60.0) -> None:
+        """Leave no byte of the vectors of these sessions, or of these entries of theirs, in any file (G11).
 
         Their stored vectors must be gone already. The folder's files are removed before
         this returns, and built anew behind; meanwhile exact search answers. A server
@@ -189,7 +189,7 @@ class VectorIndex:
                     target = chroma or ChromaIndex.at(self._url, self._model, namespace=self._namespace)
                     try:
                         for key in keys:
-                            target.remove(key)
+                            target.remove(key, seqs)
                     finally:
                         if chroma is None:
                             target.close()
@@ -197,6 +197,11 @@ class VectorIndex:
                     raise StoreUnavailable(
                         self._url, f"the vectors were not removed ({type(error).__name__})", "start it and erase again"
                     ) from error
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are; None if it has none of its own."""
+        return None if self._folder is None else self._folder.path
 
     def rebuild(self, progress: Progress | None = None, *, timeout_s: float | None = None) -> None:
         """Build Chroma's index anew from the stored vectors; returns when it is ready.

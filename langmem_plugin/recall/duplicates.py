@@ -19,22 +19,32 @@ def keep_distinct(texts: Sequence[str]) -> list[int]:
     numbers. Each is compared only with those that share one of its two longest words.
     """
     kept: list[int] = []
-    seen: dict[str, list[tuple[frozenset[str], frozenset[str]]]] = {}
+    seen: dict[str, list[tuple[frozenset[str], str]]] = {}
     for place, text in enumerate(texts):
-        words = frozenset(text[:_MAX_CHARS].lower().split())
-        numbers = frozenset(_NUMBER.findall(text[:_MAX_CHARS]))
-        keys = sorted(sorted(words), key=len)[-2:] or [""]
-        if any(_same(words, numbers, other) for key in keys for other in seen.get(key, ())):
+        text = text[:_MAX_CHARS]  # noqa: PLW2901 - the rest is never looked at
+        words = frozenset(text.lower().split())
+        keys = _two_longest(words)
+        if any(_same(words, text, *other) for key in keys for other in seen.get(key, ())):
             continue
         kept.append(place)
         for key in keys:
-            seen.setdefault(key, []).append((words, numbers))
+            seen.setdefault(key, []).append((words, text))
     return kept
 
 
-def _same(words: frozenset[str], numbers: frozenset[str], other: tuple[frozenset[str], frozenset[str]]) -> bool:
-    if numbers != other[1]:
+def _two_longest(words: frozenset[str]) -> tuple[str, ...]:
+    first = second = (0, "")
+    for word in words:
+        one = (len(word), word)
+        if one > first:
+            first, second = one, first
+        elif one > second:
+            second = one
+    return (first[1], second[1])
+
+
+def _same(words: frozenset[str], text: str, others: frozenset[str], other: str) -> bool:
+    few, many = sorted((len(words), len(others)))
+    if few < SAME * many or len(words & others) < SAME * len(words | others):
         return False
-    if not words:
-        return not other[0]
-    return len(words & other[0]) >= SAME * len(words | other[0])
+    return text == other or frozenset(_NUMBER.findall(text)) == frozenset(_NUMBER.findall(other))

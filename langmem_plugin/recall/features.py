@@ -6,22 +6,18 @@ numpy and needs only scores; `near` looks at the few best ones and reads their t
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import Role
 from langmem_plugin.recall.bm25 import Floats, Keywords
-from langmem_plugin.records import Entry
-
-Ints = npt.NDArray[np.int64]
+from langmem_plugin.recall.traits import ASKS, ENDS_ASKING, OWN, TELLS_TIME, Ints, Traits
 
 DENSE: Final = (
     "keyword", "keyword_square", "keyword_prev", "keyword_next", "keyword_prev2", "keyword_next2",
@@ -43,27 +39,66 @@ NEAR: Final = (
 )
 """Features that the second step adds."""
 
+_LEG: Final = ("", "_square", "_prev", "_next", "_prev2", "_next2", "_around")
 _AROUND: Final = 8
-_KERNEL: Final = np.array([0.0 if d == 0 else np.exp(-((d / 4) ** 2) / 2) for d in range(-_AROUND, _AROUND + 1)])
+_OFFSETS: Final = np.arange(-_AROUND, _AROUND + 1)
+_KERNEL: Final = np.where(_OFFSETS == 0, 0.0, np.exp(-((_OFFSETS / 4) ** 2) / 2))
 _NORMAL: Final = NormalDist()
-_SUBSTANCE_CHARS: Final = 60
-"""Texts much shorter than this seldom hold a fact; beyond twice of it length says nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """The first step's features: one row a feature of `DENSE`, one column a seq."""
+    """What the two legs say of every message, by seq (index 0 is unused); all of one length."""
 
-    rows: Floats
+    words: Floats
+    """The keyword score, 0..1 of the best one."""
+    covered: Floats
+    """Share of the query's rarity that stands in the message."""
+    covered_2: Floats
+    """The same within two messages around it."""
+    near: Floats
+    """Standardised cosine; zeros without the vector leg."""
+    when: Floats | None
+    """0..1, how well the message's time fits a date in the query; None without one."""
     meaning: bool
     """Whether the vector leg answered."""
 
+    def rough(self, weights: Mapping[str, float]) -> Floats:
+        """A linear score of every message, by weights of `DENSE`; only the order matters."""
+        out = _spread(self.words, _kernel(weights, "keyword"))
+        out += weights.get("keyword_square", 0.0) * self.words * self.words
+        out += weights.get("coverage", 0.0) * self.covered + weights.get("coverage_2", 0.0) * self.covered_2
+        if self.meaning:
+            out += _spread(self.near, _kernel(weights, "meaning"))
+            out += weights.get("meaning_square", 0.0) * self.near * np.abs(self.near)
+        if self.when is not None:
+            out += weights.get("when", 0.0) * self.when
+        return out
+
+    def rows(self, seqs: Ints) -> Floats:
+        """The features of some messages: one row each, columns `DENSE`."""
+        out = np.zeros((len(seqs), len(DENSE)))
+        beside = seqs[:, None] + _OFFSETS[None, :]
+        for first, values in ((0, self.words), (len(_LEG) + 2, self.near)):
+            around = np.where((beside >= 0) & (beside < len(values)), values[np.clip(beside, 0, len(values) - 1)], 0.0)
+            here = around[:, _AROUND]
+            out[:, first] = here
+            out[:, first + 1] = here * np.abs(here)
+            for place, step in enumerate((-1, 1, -2, 2), start=first + 2):
+                out[:, place] = around[:, _AROUND + step]
+            out[:, first + 6] = around @ _KERNEL
+        out[:, len(_LEG)] = self.covered[seqs]
+        out[:, len(_LEG) + 1] = self.covered_2[seqs]
+        if self.when is not None:
+            out[:, -1] = self.when[seqs]
+        return out
+
 
 def dense(keywords: Keywords, nearness: Floats | None, when: Floats | None = None) -> Dense:
-    """Features of every message.
+    """What the legs say of every message.
 
     Args:
-        keywords: What the keyword leg found; its length is the size of every row.
+        keywords: What the keyword leg found; its length is that of all others.
         nearness: Standardised cosine by seq; None if the vector leg did not answer.
         when: 0..1 by seq, how well the message's time fits a date in the query; None without one.
     """
@@ -72,49 +107,29 @@ def dense(keywords: Keywords, nearness: Floats | None, when: Floats | None = Non
     words = keywords.scores / top if top > 0 else keywords.scores
     covered, covered_2 = _coverage(keywords, size)
     near = nearness if nearness is not None else np.zeros(size)
-    rows = np.stack([
-        words, words * words, _shift(words, 1), _shift(words, -1), _shift(words, 2), _shift(words, -2),
-        _around(words), covered, covered_2, near, near * np.abs(near), _shift(near, 1), _shift(near, -1),
-        _shift(near, 2), _shift(near, -2), _around(near), when if when is not None else np.zeros(size),
-    ])  # fmt: skip
-    return Dense(rows, nearness is not None)
+    return Dense(words, covered, covered_2, near, when, nearness is not None)
 
 
-def near(first: Dense, seqs: Ints, entries: Mapping[int, Entry], query: str) -> Floats:
+def near(first: Dense, seqs: Ints, here: Traits, before: Traits, query: str) -> Floats:
     """Features of some messages: one row a message, columns `DENSE` + `NEAR`.
 
     Args:
-        first: The first step's features.
+        first: What the legs say.
         seqs: The messages to look at.
-        entries: Those messages and the ones before them, as far as they exist.
+        here: Their traits.
+        before: The traits of the message before each.
         query: The user's words.
     """
-    speakers = {seq: speaker(entry.message) for seq, entry in entries.items()}
-    wanted = _wanted(query, {name for name in speakers.values() if name})
-    words, meaning = first.rows[DENSE.index("keyword")], first.rows[DENSE.index("meaning")]
-    extra = np.zeros((len(seqs), len(NEAR)))
-    when_asked = float(_WHEN.search(query) is not None)
-    for row, seq in enumerate(seqs.tolist()):
-        entry, before = entries.get(seq), entries.get(seq - 1)
-        if entry is None:
-            continue
-        text = entry.message.text[:_READ_CHARS]
-        words_of = _WORD.findall(text)
-        told = float(not _TIME.isdisjoint(map(str.lower, words_of)))
-        answers = float(before is not None and asks(before.message.text[-_READ_CHARS:]))
-        extra[row] = (
-            wanted.fits(entry.message, speakers[seq]),
-            answers,
-            answers * words[seq - 1],
-            answers * meaning[seq - 1],
-            float(asks(text)),
-            1.0 - math.exp(-len(text) / _SUBSTANCE_CHARS),
-            min(4, _specific(text)) / 4,
-            told,
-            told * when_asked,
-            float(not _SELF.isdisjoint(words_of)),
-        )
-    return np.concatenate([first.rows[:, seqs].T, extra], axis=1)
+    wanted = _wanted(query, here.speakers() | before.speakers())
+    answers = before.has(ENDS_ASKING)
+    told = here.has(TELLS_TIME)
+    extra = np.stack([
+        wanted.fits(here), answers, answers * first.words[seqs - 1], answers * first.near[seqs - 1],
+        here.has(ASKS), here.rows["substance"], here.rows["specific"], told,
+        told * float(_WHEN.search(query) is not None), here.has(OWN),
+    ], axis=1)  # fmt: skip
+    extra[~here.exist] = 0.0
+    return np.concatenate([first.rows(seqs), extra], axis=1)
 
 
 def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int, size: int) -> Floats:
@@ -144,50 +159,15 @@ def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int,
     return out
 
 
-_READ_CHARS: Final = 2_000
-"""Of a long message so much is read for the features of the second step."""
-_WORD: Final = re.compile(r"\w+")
-_SELF: Final = frozenset({"I", "my", "My", "me", "we", "We", "our", "Our"})
-_TIME: Final = frozenset({
-    "yesterday", "last", "next", "ago", "week", "weeks", "month", "months", "tomorrow", "today", "tonight", "year",
-    "years", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "weekend", "since",
-    "recently", "just",
-})  # fmt: skip
 _WHEN: Final = re.compile(
     r"\b(?:when|how long|what (?:date|day|month|year|time)|which (?:date|day|month|year))\b", re.IGNORECASE
 )
-_LABEL: Final = re.compile(r"\s*([^\W\d_][\w.'\u2019 -]{0,30}):\s")
-_QUESTION: Final = re.compile("[?\uff1f\u061f\u037e]")
 _FIRST_PERSON: Final = re.compile(r"\b(?:i|me|my|mine|myself)\b", re.IGNORECASE)
 _SECOND_PERSON: Final = re.compile(
     r"\b(?:did|have|had) you\b|\byou(?:'ve)? (?:said|told|suggest|recommend|gave|mention|explain|wrote|advise|promise)"
     r"|\byour (?:answer|advice|suggestion|recommendation|reply|idea|last|previous|first)",
     re.IGNORECASE,
 )
-
-
-def speaker(message: Message) -> str:
-    """Who says it: the message's name, or the name in a text of the form "Name: ..."; else ""."""
-    if message.name:
-        return message.name.strip()
-    text = message.text[:64]
-    found = _LABEL.match(text) if ":" in text else None
-    return found.group(1).strip() if found else ""
-
-
-def asks(text: str) -> bool:
-    """True if there is a question in it."""
-    return "?" in text or (not text.isascii() and _QUESTION.search(text) is not None)
-
-
-def _specific(text: str) -> int:
-    """Names and numbers in a text: capitals within a sentence, and words with a digit first."""
-    words = text.split()
-    return sum(
-        1
-        for before, word in pairwise(words)
-        if (word[0].isupper() and len(word) > 1 and before[-1] not in ".!?:" and word[1] != "'") or word[0].isdigit()
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +177,16 @@ class _Wanted:
     names: frozenset[str]
     role: Role | None
 
-    def fits(self, message: Message, name: str) -> float:
+    def fits(self, said: Traits) -> Floats:
         """1 for a speaker that the query names, -1 for another one, 0 if it names none; half for a role."""
         if self.names:
-            return 1.0 if name in self.names else -1.0
-        if self.role is None or message.role not in (Role.USER, Role.ASSISTANT):
-            return 0.0
-        return 0.5 if message.role is self.role else -0.5
+            numbers = [number for number, name in enumerate(said.names) if name in self.names]
+            return np.where(np.isin(said.rows["speaker"], numbers), 1.0, -1.0)
+        if self.role is None:
+            return np.zeros(len(said.rows))
+        user, assistant = said.is_role(Role.USER), said.is_role(Role.ASSISTANT)
+        sign = 0.5 if self.role is Role.USER else -0.5
+        return sign * (user.astype(np.float64) - assistant.astype(np.float64))
 
 
 def _wanted(query: str, names: set[str]) -> _Wanted:
@@ -240,28 +223,24 @@ def _coverage(keywords: Keywords, size: int) -> tuple[Floats, Floats]:
     for seqs, weight in keywords.rows.values():
         total += weight
         here[seqs] += weight
-        hit = np.zeros(size, dtype=bool)
-        for step in (-2, -1, 0, 1, 2):
-            moved = seqs + step
-            hit[moved[(moved > 0) & (moved < size)]] = True
-        around[hit] += weight
+        hit = np.zeros(size + 4, dtype=bool)
+        hit[seqs + 2] = True
+        beside = hit[:-4] | hit[1:-3] | hit[2:-2] | hit[3:-1] | hit[4:]
+        np.add(around, weight, out=around, where=beside)
     total += keywords.absent_idf * keywords.absent
     return (here / total, around / total) if total > 0 else (here, around)
 
 
-def _shift(values: Floats, by: int) -> Floats:
-    """Each message's value moved `by` messages on: 1 gives everyone the value of the one before."""
-    out = np.zeros_like(values)
-    if by >= len(values) or -by >= len(values):
-        return out
-    if by > 0:
-        out[by:] = values[:-by]
-    else:
-        out[:by] = values[-by:]
+def _spread(values: Floats, kernel: Floats) -> Floats:
+    """What all values add to each place: the kernel laid over each of them."""
+    out: Floats = np.convolve(values, kernel, mode="full")[_AROUND : _AROUND + len(values)]
     return out
 
 
-def _around(values: Floats) -> Floats:
-    """The values of the neighbours within eight messages, nearer ones counting more."""
-    out: Floats = np.convolve(values, _KERNEL, mode="full")[_AROUND : _AROUND + len(values)]
+def _kernel(weights: Mapping[str, float], leg: str) -> Floats:
+    """What a score adds to the messages around it: the linear features of a leg as one convolution."""
+    out: Floats = weights.get(f"{leg}_around", 0.0) * _KERNEL
+    # np.convolve turns its kernel around: a value adds to the message after it by the weight of "prev".
+    for name, step in (("", 0), ("_prev", 1), ("_next", -1), ("_prev2", 2), ("_next2", -2)):
+        out[_AROUND + step] += weights.get(leg + name, 0.0)
     return out

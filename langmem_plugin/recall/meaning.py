@@ -79,6 +79,11 @@ class QueryVectors:
             return None, f"the embedder failed ({answer[0]}); recall is by keyword"
         return answer[0], ""
 
+    def forget(self) -> None:
+        """Let go of every query: it may be what a user said (G11)."""
+        with self._lock:
+            self._cache.clear()
+
     def _run(self, key: tuple[str, str], answer: list[Vector | str], done: threading.Event) -> None:
         try:
             vector = np.asarray(self._embedder.embed([key[1]])[0], dtype=np.float32)

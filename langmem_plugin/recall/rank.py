@@ -10,21 +10,18 @@ from langmem_plugin.recall.bm25 import Floats
 from langmem_plugin.recall.features import DENSE, NEAR, Dense
 from langmem_plugin.recall.weights import WEIGHTS
 
-_NAMES: Final = {"first": DENSE, "second": DENSE + NEAR}
+
+def _vector(legs: str) -> tuple[Floats, float]:
+    weights = WEIGHTS[f"second/{legs}"]
+    return np.array([weights.get(name, 0.0) for name in DENSE + NEAR]), weights["bias"]
 
 
-def _vector(step: str, legs: str) -> tuple[Floats, float]:
-    weights = WEIGHTS[f"{step}/{legs}"]
-    return np.array([weights.get(name, 0.0) for name in _NAMES[step]]), weights["bias"]
-
-
-_MODELS: Final = {(step, legs): _vector(step, legs) for step in _NAMES for legs in ("both", "keyword")}
+_SECOND: Final = {legs: _vector(legs) for legs in ("both", "keyword")}
 
 
 def first_scores(first: Dense) -> Floats:
     """A rough score of every message, by seq; only the order matters."""
-    weights, bias = _MODELS["first", "both" if first.meaning else "keyword"]
-    return weights @ first.rows + bias
+    return first.rough(WEIGHTS["first/both" if first.meaning else "first/keyword"])
 
 
 def second_scores(features: Floats, *, meaning: bool) -> Floats:
@@ -34,7 +31,7 @@ def second_scores(features: Floats, *, meaning: bool) -> Floats:
         features: One row a message, as `features.near` gives them.
         meaning: Whether the vector leg answered.
     """
-    weights, bias = _MODELS["second", "both" if meaning else "keyword"]
+    weights, bias = _SECOND["both" if meaning else "keyword"]
     logits: Floats = features @ weights + bias
     scores: Floats = 1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))
     return scores

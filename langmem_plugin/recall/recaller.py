@@ -8,9 +8,11 @@ they answer a question.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +22,12 @@ from langmem_plugin.models import Embedder
 from langmem_plugin.recall import need as need_model
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
-from langmem_plugin.recall.features import Dense, Ints, dense, near, speaker, standardise
+from langmem_plugin.recall.features import Dense, dense, near, standardise
 from langmem_plugin.recall.meaning import QueryVectors, shorten
 from langmem_plugin.recall.rank import first_scores, second_scores
-from langmem_plugin.recall.sources import KeywordStats, RecallStore, VectorSearch
+from langmem_plugin.recall.sources import RecallStore, VectorSearch
 from langmem_plugin.recall.terms import analyse, analyse_query, check_language
+from langmem_plugin.recall.traits import Ints, TraitCache, Traits, micros
 from langmem_plugin.recall.when import Span, find_span
 from langmem_plugin.records import Entry, Hit, Recalled, SessionKey
 
@@ -32,7 +35,6 @@ MAX_TERMS: Final = 96
 """Of a longer query so many distinct terms are looked up."""
 MAX_QUERY_CHARS: Final = 8_000
 """Of a longer query the beginning and the end are read."""
-_SAMPLE: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,6 @@ class Looked:
     dense: Dense
     keywords: Keywords
     cosines: dict[int, float]
-    entries: dict[int, Entry]
     note: str
 
 
@@ -66,6 +67,7 @@ class Recaller:
         self._store = store
         self._config = config
         self._vectors = vectors
+        self._traits = TraitCache()
         self._queries = QueryVectors(embedder) if embedder is not None and vectors is not None else None
 
     def recall(
@@ -101,11 +103,13 @@ class Recaller:
         need = need_model.need(need_features(query, seen, scores))
         order = np.lexsort((-seen.seqs, -scores))
         floor = self._config.threshold * (1.0 - need)
-        ranked = [int(place) for place in order if scores[place] >= floor and int(seen.seqs[place]) in seen.entries]
-        texts = [seen.entries[int(seen.seqs[place])].message.text for place in ranked]
+        above = order[scores[order] >= floor].tolist()
+        entries = {entry.seq: entry for entry in self._store.entries_at(key, seen.seqs[above].tolist())}
+        ranked = [place for place in above if int(seen.seqs[place]) in entries]
+        texts = [entries[int(seen.seqs[place])].message.text for place in ranked]
         kept = [ranked[place] for place in keep_distinct(texts)][:limit]
         return Recalled(
-            hits=tuple(self._hit(seen, place, float(scores[place])) for place in kept),
+            hits=_hits(seen, kept, scores, entries),
             need=need,
             legs=("keyword", "vector") if seen.dense.meaning else ("keyword",),
             note=seen.note,
@@ -128,7 +132,8 @@ class Recaller:
         stats = self._store.keyword_stats(key)
         if stats.documents <= 0:
             return None
-        names = self._names(key, stats)
+        traits = partial(self._traits.of, key, stats.generation, read=partial(self._store.entries_at, key))
+        names = _names(traits, stats.documents)
         terms = [term for term in analyse_query(query, language=self._config.language) if term not in names]
         postings = self._store.postings(key, terms[:MAX_TERMS])
         seqs, cosines, note = self._nearest(key, query, candidates=candidates, before=before, deadline_s=deadline_s)
@@ -142,21 +147,20 @@ class Recaller:
             population = stats.documents if before is None else min(stats.documents, before - 1)
             nearness = standardise(seqs, cosines, documents=population, size=size)
         span = find_span(query, now=now)
-        first = dense(keywords, nearness, self._within(key, span, size) if span is not None else None)
+        first = dense(keywords, nearness, _within(traits, span, size) if span is not None else None)
         rough = first_scores(first)
         rough[0] = -np.inf
         if before is not None:
             rough[before:] = -np.inf
         best = _best(rough, candidates)
-        wanted = sorted({seq for one in best.tolist() for seq in (one - 1, one) if seq > 0})
-        entries = {entry.seq: entry for entry in self._store.entries_at(key, wanted)}
+        around = traits(np.concatenate([best, best - 1]))
+        here, ahead = (Traits(rows, around.names) for rows in np.split(around.rows, 2))
         return Looked(
             seqs=best,
-            features=near(first, best, entries, query),
+            features=near(first, best, here, ahead, query),
             dense=first,
             keywords=keywords,
             cosines={} if seqs is None or cosines is None else dict(zip(seqs.tolist(), cosines.tolist(), strict=True)),
-            entries=entries,
             note=note,
         )
 
@@ -177,60 +181,85 @@ class Recaller:
             return None, None, "no message has a vector yet; recall is by keyword"
         return seqs, cosines, ""
 
-    def _names(self, key: SessionKey, stats: KeywordStats) -> frozenset[str]:
-        """Terms of the speakers' names, from a sample of messages.
+    def saw(self, key: SessionKey, entries: Sequence[Entry]) -> None:
+        """Take in entries that were read for another purpose, so that no query need read them again."""
+        self._traits.add(key, entries)
 
-        They are no search terms: a name in a message is mostly the other speaker calling;
-        whom the query names is judged from who speaks.
-        """
-        spread = np.linspace(1, stats.documents, num=min(_SAMPLE, stats.documents))
-        sample = self._store.entries_at(key, sorted({round(seq) for seq in spread.tolist()}))
-        return frozenset(term for entry in sample for term in analyse(speaker(entry.message)))
+    def forget(self) -> None:
+        """Drop what is held in memory: what something was forgotten of is read anew (guarantee G11)."""
+        self._traits.forget()
+        if self._queries is not None:
+            self._queries.forget()
 
-    def _within(self, key: SessionKey, span: Span, size: int) -> Floats:
-        """1 for messages written within a span of time, fading over the two days after it; by seq."""
-        out: Floats = np.zeros(size)
-        first = self._first_at(key, span.start, size)
-        last = self._first_at(key, span.end, size)
-        out[first:last] = 1.0
-        return out
 
-    def _first_at(self, key: SessionKey, moment: datetime, size: int) -> int:
-        """The first seq written at `moment` or later: a search in the log, whose times ascend."""
-        low, high = 1, size
-        while low < high:
-            step = max(1, (high - low) // 16)
-            probes = list(range(low, high, step))[:17]
-            found = self._store.entries_at(key, probes)
-            earlier = [entry.seq for entry in found if entry.created_at < moment]
-            later = [entry.seq for entry in found if entry.created_at >= moment]
-            if not found:
-                return high
-            low = max(earlier) + 1 if earlier else low
-            high = min(later) if later else high
-            if step == 1:
-                return low if earlier else min(later, default=low)
-        return low
+class _TraitsOf(Protocol):
+    def __call__(self, seqs: Ints) -> Traits: ...
 
-    @staticmethod
-    def _hit(seen: Looked, place: int, score: float) -> Hit:
-        seq = int(seen.seqs[place])
-        cosine = seen.cosines.get(seq)
-        matched = [term for term, (seqs, _) in seen.keywords.rows.items() if _holds(seqs, seq)]
-        reasons = []
-        if matched:
-            reasons.append("matches " + ", ".join(matched[:8]))
-        if cosine is not None:
-            reasons.append(f"nearness {cosine:.2f}")
-        if not matched:
-            reasons.append("beside or like what matches")
-        return Hit(
-            entry=seen.entries[seq],
-            score=score,
-            keyword=min(1.0, float(seen.keywords.scores[seq]) / seen.keywords.best) if seen.keywords.best > 0 else 0.0,
-            vector=None if cosine is None else float(min(1.0, max(0.0, cosine))),
-            why="; ".join(reasons),
+
+def _names(traits: _TraitsOf, documents: int) -> frozenset[str]:
+    """Terms of the speakers' names, from a sample of messages.
+
+    They are no search terms: a name in a message is mostly the other speaker calling;
+    whom the query names is judged from who speaks. The sample stays the same while the
+    session doubles, and holds two neighbours wherever it looks.
+    """
+    stride = 1 << max(0, documents.bit_length() - 4)
+    some = np.arange(1, documents + 1, stride)
+    sample = np.concatenate([some, some[some < documents] + 1])
+    return frozenset(term for name in traits(sample).speakers() for term in analyse(name))
+
+
+def _within(traits: _TraitsOf, span: Span, size: int) -> Floats:
+    """1 for messages written within a span of time; by seq."""
+    out: Floats = np.zeros(size)
+    out[_first_at(traits, micros(span.start), size) : _first_at(traits, micros(span.end), size)] = 1.0
+    return out
+
+
+def _first_at(traits: _TraitsOf, moment: int, size: int) -> int:
+    """The first seq written at `moment` (microseconds) or later: a search in the log, whose times ascend."""
+    low, high = 1, size
+    while low < high:
+        probes = np.unique(np.linspace(low, high - 1, num=min(16, high - low)).astype(np.int64))
+        found = traits(probes)
+        late = (found.rows["written"] >= moment) | ~found.exist
+        place = int(np.argmax(late)) if late.any() else len(probes)
+        low, high = (
+            (int(probes[place - 1]) + 1 if place else low),
+            (int(probes[place]) if place < len(probes) else high),
         )
+    return low
+
+
+def _hits(seen: Looked, places: Sequence[int], scores: Floats, entries: Mapping[int, Entry]) -> tuple[Hit, ...]:
+    seqs = seen.seqs[np.asarray(places, dtype=np.int64)]
+    matched: list[list[str]] = [[] for _ in places]
+    for term, (holding, _) in seen.keywords.rows.items():
+        at = np.minimum(np.searchsorted(holding, seqs), len(holding) - 1)
+        for place in np.flatnonzero(holding[at] == seqs).tolist():
+            matched[place].append(term)
+    parts = seen.keywords.scores[seqs] / seen.keywords.best if seen.keywords.best > 0 else np.zeros(len(seqs))
+    return tuple(
+        _hit(entries[seq], float(scores[place]), min(1.0, float(part)), seen.cosines.get(seq), terms)
+        for seq, place, part, terms in zip(seqs.tolist(), places, parts, matched, strict=True)
+    )
+
+
+def _hit(entry: Entry, score: float, keyword: float, cosine: float | None, matched: Sequence[str]) -> Hit:
+    reasons = []
+    if matched:
+        reasons.append("matches " + ", ".join(matched[:8]))
+    if cosine is not None:
+        reasons.append(f"nearness {cosine:.2f}")
+    if not matched:
+        reasons.append("beside or like what matches")
+    return Hit(
+        entry=entry,
+        score=score,
+        keyword=keyword,
+        vector=None if cosine is None else float(min(1.0, max(0.0, cosine))),
+        why="; ".join(reasons),
+    )
 
 
 def need_features(query: str, seen: Looked, scores: Floats) -> dict[str, float]:
@@ -249,8 +278,3 @@ def _best(rough: Floats, count: int) -> Ints:
     else:
         order = np.arange(len(rough))
     return np.sort(order[np.isfinite(rough[order])]).astype(np.int64)
-
-
-def _holds(seqs: Ints, seq: int) -> bool:
-    at = int(np.searchsorted(seqs, seq))
-    return at < len(seqs) and int(seqs[at]) == seq

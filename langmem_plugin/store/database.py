@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -25,6 +26,9 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.store import schema
+from langmem_plugin.store.migrations import migrate
+
+_log = logging.getLogger(__name__)
 
 _BUSY_MS = 30_000
 """How long SQLite waits for another process's write before it gives up."""
@@ -90,6 +94,23 @@ class SqlDatabase:
             self._check_open()
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def vacuum(self) -> None:
+        """Write the database anew, row by row, so that no page keeps what was moved out of it."""
+        if self.in_memory:
+            return
+        with self._write_lock, self.translated():
+            self._check_open()
+            with self._engine.connect().execution_options(langmem_plain=True) as connection:
+                connection.exec_driver_sql("VACUUM")
+        self.checkpoint()
+
+    def files(self) -> list[Path]:
+        """The files that hold the database just now; [] if there are none."""
+        if self.path is None:
+            return []
+        names = (self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm", "-journal"))
+        return [path for path in names if path.is_file()]
 
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
@@ -162,6 +183,11 @@ class SqlDatabase:
                 found = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema"))
                 if found is not None and int(found) > schema.SCHEMA:
                     raise SchemaTooNew(found=int(found), known=schema.SCHEMA)
+                for step in migrate(connection, int(found or 0)):
+                    _log.info("schema %d: %s", step.to, step.name)
+                    connection.execute(
+                        schema.meta.update().where(schema.meta.c.key == "schema").values(value=str(step.to))
+                    )
                 return
             schema.metadata.create_all(connection)
             for key, value in (("schema", str(schema.SCHEMA)), ("instance", uuid4().hex)):
@@ -204,5 +230,8 @@ def _prepare(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("langmem_write", False)
+    options = connection.get_execution_options()
+    if options.get("langmem_plain", False):
+        return
+    writes = options.get("langmem_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -11,6 +11,8 @@ import numpy as np
 from langmem_plugin.store.protocol import Postings
 
 _EMPTY = Postings(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
+_RARE = 64
+"""Terms in fewer messages are read again rather than in a read of their own."""
 _ENTRY_BYTES = 300
 """About what an entry takes beside its columns."""
 
@@ -71,6 +73,21 @@ def extended(held: Postings | None, rows: np.ndarray[tuple[int, int], np.dtype[n
         np.concatenate([held.counts, rows[:, 1].astype(np.int32)]),
         np.concatenate([held.lengths, rows[:, 2].astype(np.int32)]),
     )
+
+
+def by_what_was_read(held: Mapping[str, tuple[int, Postings]]) -> dict[int, list[str]]:
+    """Terms by how far they were read, so that few reads bring what is new and little that is known.
+
+    Rare terms are read together from where the least read of them ends: what comes twice is not much.
+    """
+    rare = [term for term, (_, postings) in held.items() if len(postings.seqs) < _RARE]
+    groups: dict[int, list[str]] = {}
+    if rare:
+        groups[min(held[term][0] for term in rare)] = rare
+    for term, (read_to, postings) in held.items():
+        if len(postings.seqs) >= _RARE:
+            groups.setdefault(read_to, []).append(term)
+    return groups
 
 
 def _size(postings: Postings) -> int:

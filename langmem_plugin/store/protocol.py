@@ -85,6 +85,24 @@ class TurnWrite:
     """What the request had for history; 0 keeps what the session knows."""
     constraints: tuple[NewConstraint, ...] = ()
     ended: tuple[EndedConstraint, ...] = ()
+    begun: bool = False
+    """The turn was staged before; if the store does not know it, it was forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What one transaction forgot: for the receipt and the scan, never for a log."""
+
+    keys: tuple[SessionKey, ...] = ()
+    versions: tuple[int, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    """The text of each message."""
+    strings: tuple[str, ...] = ()
+    """Every text that the rows held: of messages, constraints, summaries, recalled blocks."""
+    terms: tuple[str, ...] = ()
+    """Keywords that no remaining message has."""
+    vectors: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +122,8 @@ class KeywordStats:
     documents: int
     length: int
     """Terms of all messages together."""
+    generation: tuple[int, ...] = ()
+    """Changes when the session, or a message of it, was forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +131,33 @@ class Snapshot:
     """A session at one version, read in one transaction."""
 
     head: Head
-    generation: int
-    """Changes when the session was forgotten and begun anew."""
+    generation: tuple[int, int]
+    """Changes when the session, or a message of it, was forgotten."""
     constraints: tuple[Constraint, ...]
     summary: Summary | None
     entries: tuple[Entry, ...] = field(default=())
     """Committed entries after the later of `after` and the summary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """When a turn became part of the session."""
+
+    version: int
+    """The version that it made."""
+    turn: str
+    first_seq: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """How a session came to be what it is, without its messages and constraints."""
+
+    commits: tuple[Commit, ...] = ()
+    """By version, ascending."""
+    summaries: tuple[Summary, ...] = ()
+    """Every summary that was ever saved, by version, ascending."""
 
 
 class Store(Protocol):
@@ -134,6 +175,10 @@ class Store(Protocol):
         """What assembly needs, at one version."""
         ...
 
+    def past(self, key: SessionKey) -> Past:
+        """Every commit and every summary of the session; empty for one that nobody wrote to."""
+        ...
+
     def keys(self, *, owner: str | None = None) -> list[SessionKey]:
         """Every session, or every one of an owner, oldest first."""
         ...
@@ -144,7 +189,7 @@ class Store(Protocol):
         """Keep messages of a pending turn, from `position` on; begins the turn if it is new.
 
         Raises:
-            TurnClosed: The turn was committed or aborted.
+            TurnClosed: The turn was committed.
             VersionConflict: Another writer staged a message at that position.
         """
         ...
@@ -158,7 +203,11 @@ class Store(Protocol):
         ...
 
     def commit(self, key: SessionKey, turn_id: str, write: TurnWrite, *, now: datetime) -> Head:
-        """Append the turn to the log with all that follows from it; a committed turn changes nothing."""
+        """Append the turn to the log with all that follows from it; a committed turn changes nothing.
+
+        Raises:
+            TurnClosed: The turn was begun before and then forgotten with its session.
+        """
         ...
 
     def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
@@ -205,11 +254,54 @@ class Store(Protocol):
         """Keep a constraint; its `created_version` is the version this makes."""
         ...
 
-    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
+    def end_constraint(
+        self, key: SessionKey, constraint_id: str, state: ConstraintState, *, by: str | None = None
+    ) -> Constraint:
         """Change the state of an active or proposed constraint; one that has that state stays as it is.
 
         Raises:
             ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def replace_constraint(self, key: SessionKey, constraint_id: str, new: Constraint) -> tuple[Constraint, Constraint]:
+        """Keep a new one and supersede the old one by it, at once; gives the old and the new.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def mark_constraint(
+        self, key: SessionKey, constraint_id: str, *, pinned: bool | None = None, display: str | None = None
+    ) -> Constraint:
+        """Set what is given, leave the rest.
+
+        Raises:
+            ConstraintNotFound: Neither the session nor its owner has it.
+        """
+        ...
+
+    def shares_constraints(self, key: SessionKey) -> bool:
+        """Whether the owner's constraints hold in this session; True for a new one."""
+        ...
+
+    def share_constraints(self, key: SessionKey, *, shared: bool, now: datetime) -> None:
+        """Let the owner's constraints hold in this session, or not."""
+        ...
+
+    def refined_upto(self, key: SessionKey) -> int:
+        """The last entry in which a model looked for constraints; 0 if none."""
+        ...
+
+    def save_refined(
+        self, key: SessionKey, *, after: int, upto: int, new: Sequence[Constraint], read_at: int
+    ) -> tuple[Constraint, ...] | None:
+        """Keep what a model found in the entries after `after` up to `upto`, with the position, at once.
+
+        Returns:
+            The constraints that are new; None, and nothing is kept, if the position is not `after`
+            any more, or something was forgotten after version `read_at`.
         """
         ...
 
@@ -220,7 +312,11 @@ class Store(Protocol):
         ...
 
     def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
-        """Keep a summary if the shown one is still `expected`; False if it is not."""
+        """Keep a summary if the shown one is still `expected`; False if it is not.
+
+        False too if something was forgotten after `summary.created_version`, the version at which
+        its making began: it may hold what is gone.
+        """
         ...
 
     # Vectors
@@ -261,6 +357,18 @@ class Store(Protocol):
 
     def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
         """Delete the session's log and all that came of it."""
+        ...
+
+    def erase(self, *, owner: str, session: str | None = None, now: datetime) -> Erased:
+        """Delete a session, or all of an owner's, with everything that came of them; tombstones stay."""
+        ...
+
+    def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
+        """Put tombstones in the place of entries, and delete what came of them.
+
+        Summaries that saw one go, and recalled blocks that quote one; constraints said in one; its
+        keywords and vectors.
+        """
         ...
 
     def close(self) -> None:

@@ -113,6 +113,9 @@ def constraint_of(row: Row) -> Constraint:
         superseded_by=row["superseded_by"],
         created_at=from_micros(row["created_at"]),
         expires_at=None if expires is None else from_micros(expires),
+        session=row["session"],
+        pinned=bool(row["pinned"]),
+        display=load_json(row["display"]),
     )
 
 
@@ -136,4 +139,6 @@ def constraint_row(constraint: Constraint, *, owner: str, session: str) -> dict[
         "superseded_by": constraint.superseded_by,
         "created_at": to_micros(constraint.created_at),
         "expires_at": None if constraint.expires_at is None else to_micros(constraint.expires_at),
+        "pinned": int(constraint.pinned),
+        "display": dump_json(constraint.display),
     }

@@ -1,4 +1,4 @@
-"""The tables, and the migrations that lead to them."""
+"""The tables as this release writes them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 1
-"""The schema that this release writes."""
+SCHEMA = 3
+"""The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
 
@@ -46,6 +46,11 @@ sessions = Table(
     Column("history_tokens", Integer, nullable=False, default=0),
     Column("documents", Integer, nullable=False, default=0),
     Column("terms", Integer, nullable=False, default=0),
+    # The version at which something of the session was last forgotten.
+    Column("erased_version", Integer, nullable=False, server_default="0", default=0),
+    # Up to which entry a model looked for constraints, and whether the owner's hold here.
+    Column("refined_seq", Integer, nullable=False, server_default="0", default=0),
+    Column("shares_constraints", Integer, nullable=False, server_default="1", default=1),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("owner", "session"),
     sqlite_autoincrement=True,
@@ -92,6 +97,8 @@ messages = Table(
     Column("tokens", Integer, nullable=False),
     Column("counter", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # The version at which the message was forgotten: the row is its tombstone.
+    Column("forgotten_version", Integer),
     Index("messages_by_id", "session_id", "message_id"),
 )
 
@@ -128,6 +135,9 @@ constraints = Table(
     Column("superseded_by", String(40)),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    Column("pinned", Integer, nullable=False, server_default="0", default=0),
+    # JSON text like `text`; what it is understood to mean.
+    Column("display", Text, nullable=False, server_default='""', default='""'),
     Index("constraints_by_owner", "owner", "session"),
     sqlite_autoincrement=True,
 )
@@ -158,4 +168,15 @@ embeddings = Table(
     # Little-endian float32; empty for an entry that gets no vector.
     Column("vector", LargeBinary, nullable=False),
     Index("embeddings_by_model", "model"),
+)
+
+# What is left of a session that was forgotten: no name, no text.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    # Of owner and session, keyed with the database's instance id.
+    Column("subject", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("forgotten_at", BigInteger, nullable=False),
 )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete
+from sqlalchemy import select
 
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.protocol import Snapshot
-from langmem_plugin.store.sql_derived import SqlDerived, constraints_in_force, newest_summary
+from langmem_plugin.store.protocol import Commit, Past, Snapshot
+from langmem_plugin.store.rows import from_micros, summary_of
+from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
+from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
+from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_log import EMPTY_HEAD, SqlLog, head_of, read_entries, session_row
 
 
-class SqlStore(SqlLog, SqlDerived):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure):
     """A `Store` on SQLite."""
 
     def __init__(self, url: str) -> None:
@@ -33,39 +36,39 @@ class SqlStore(SqlLog, SqlDerived):
             in_force = constraints_in_force(connection, key, now)
             row = session_row(connection, key)
             if row is None:
-                return Snapshot(head=EMPTY_HEAD, generation=0, constraints=in_force, summary=None)
+                return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
             summary = newest_summary(connection, row["id"])
             start = max(after, summary.upto_seq if summary else 0)
             return Snapshot(
                 head=head_of(row),
-                generation=row["id"],
+                generation=(row["id"], row["erased_version"]),
                 constraints=in_force,
                 summary=summary,
                 entries=tuple(read_entries(connection, row["id"], after=start)),
             )
 
-    def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
-        """See `Store.forget`."""
-        with self._database.write() as connection:
-            table = schema.constraints
-            mine = (table.c.owner == key.owner) & (table.c.session == key.session)
-            if not keep_constraints:
-                connection.execute(delete(table).where(mine, table.c.scope == "session"))
+    def past(self, key: SessionKey) -> Past:
+        """See `Store.past`."""
+        turns, summaries = schema.turns.c, schema.summaries
+        with self._database.read() as connection:
             row = session_row(connection, key)
             if row is None:
-                return
-            for child in (
-                schema.postings,
-                schema.embeddings,
-                schema.summaries,
-                schema.staged,
-                schema.messages,
-                schema.turns,
-            ):
-                connection.execute(delete(child).where(child.c.session_id == row["id"]))
-            connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
-            self._postings.forget(row["id"])
-        self._database.checkpoint()
+                return Past()
+            commits = connection.execute(
+                select(turns.version, turns.turn_id, turns.first_seq, turns.ended_at)
+                .where(turns.session_id == row["id"], turns.state == "committed")
+                .order_by(turns.version)
+            ).all()
+            saved = connection.execute(
+                select(summaries).where(summaries.c.session_id == row["id"]).order_by(summaries.c.version)
+            ).mappings()
+            return Past(
+                commits=tuple(
+                    Commit(version=version, turn=turn, first_seq=first, at=from_micros(ended))
+                    for version, turn, first, ended in commits
+                ),
+                summaries=tuple(map(summary_of, saved)),
+            )
 
     def close(self) -> None:
         """See `Store.close`."""

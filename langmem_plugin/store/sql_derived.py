@@ -1,30 +1,46 @@
-"""What is derived from the log, in SQL: keyword index, constraints, summaries, vectors."""
+"""What is derived from the log, in SQL: keyword index, summaries, vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
-from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
-from langmem_plugin.records import Constraint, ConstraintState, Entry, SessionKey, Summary
+from langmem_plugin.records import Entry, SessionKey, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.posting_cache import PostingCache, extended
+from langmem_plugin.store.posting_cache import PostingCache, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
-from langmem_plugin.store.rows import ENTRY_COLUMNS, constraint_of, constraint_row, summary_of, to_micros
-from langmem_plugin.store.sql_log import chunks, fetch_entries, new_version, session_row
+from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of
+from langmem_plugin.store.sql_log import chunks, fetch_entries, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
+
+
+# Made once: to make a statement takes longer than SQLite takes to answer it.
+_POSTINGS = (
+    select(schema.postings.c.term, schema.postings.c.seq, schema.postings.c.count, schema.postings.c.length)
+    .where(
+        schema.postings.c.session_id == bindparam("session_id"),
+        schema.postings.c.term.in_(bindparam("terms", expanding=True)),
+        schema.postings.c.seq > bindparam("after"),
+    )
+    .order_by(schema.postings.c.term, schema.postings.c.seq)
+)
+_NEWEST = (
+    select(schema.summaries)
+    .where(schema.summaries.c.session_id == bindparam("session_id"))
+    .order_by(schema.summaries.c.upto_seq.desc(), schema.summaries.c.id.desc())
+    .limit(1)
+)
+_NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
 
 
 class SqlDerived:
@@ -40,7 +56,11 @@ class SqlDerived:
         """See `Store.keyword_stats`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-        return KeywordStats(0, 0) if row is None else KeywordStats(row["documents"], row["terms"])
+        return (
+            KeywordStats(0, 0)
+            if row is None
+            else KeywordStats(row["documents"], row["terms"], (row["id"], row["erased_version"]))
+        )
 
     def postings(self, key: SessionKey, terms: Sequence[str]) -> dict[str, Postings]:
         """See `Store.postings`."""
@@ -54,7 +74,9 @@ class SqlDerived:
             missing = [term for term in wanted if term not in found]
             stale = [term for term, (read_to, _) in found.items() if read_to < upto]
             fresh = _read_postings(connection, session_id, missing, after=0)
-            later = _read_postings(connection, session_id, stale, after=min((found[t][0] for t in stale), default=0))
+            later: dict[str, npt.NDArray[np.int64]] = {}
+            for after, together in by_what_was_read({term: found[term] for term in stale}).items():
+                later |= _read_postings(connection, session_id, together, after=after)
         out = {term: postings for term, (_, postings) in found.items()}
         read = {term: extended(None, fresh.get(term, _NO_ROWS)) for term in missing}
         for term in stale:
@@ -63,46 +85,6 @@ class SqlDerived:
         self._postings.put(session_id, upto, read)
         out.update(read)
         return {term: out[term] for term in wanted if len(out[term].seqs)}
-
-    # Constraints
-
-    def constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
-        """See `Store.constraints`."""
-        with self._database.read() as connection:
-            rows = connection.execute(_constraints_of(key)).mappings().all()
-        return tuple(map(constraint_of, rows))
-
-    def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
-        """See `Store.active_constraints`."""
-        return tuple(c for c in self.constraints(key) if c.state is ConstraintState.ACTIVE)
-
-    def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
-        """See `Store.add_constraint`."""
-        with self._database.write() as connection:
-            _, version = new_version(connection, key, constraint.created_at)
-            kept = replace(constraint, created_version=version)
-            connection.execute(
-                insert(schema.constraints).values(**constraint_row(kept, owner=key.owner, session=key.session))
-            )
-        return kept
-
-    def end_constraint(self, key: SessionKey, constraint_id: str, state: ConstraintState) -> Constraint:
-        """See `Store.end_constraint`."""
-        table = schema.constraints
-        with self._database.write() as connection:
-            query = _constraints_of(key).where(table.c.id == constraint_id)
-            row = connection.execute(query).mappings().first()
-            if row is None:
-                raise ConstraintNotFound(constraint_id)
-            constraint = constraint_of(row)
-            if constraint.state is state:
-                return constraint
-            _, version = new_version(connection, key, constraint.created_at)
-            ended = None if state is ConstraintState.ACTIVE else version
-            connection.execute(
-                update(table).where(table.c.id == constraint_id).values(state=state.value, ended_version=ended)
-            )
-        return replace(constraint, state=state, ended_version=ended)
 
     # Summaries
 
@@ -123,8 +105,8 @@ class SqlDerived:
             row = session_row(connection, key)
             if row is None or newest_summary(connection, row["id"]) != expected:
                 return False
-            if summary.upto_seq > row["last_seq"]:
-                return False
+            if summary.upto_seq > row["last_seq"] or row["erased_version"] > summary.created_version:
+                return False  # it was begun before something was forgotten that it may hold
             version = row["version"] + 1
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
             connection.execute(
@@ -167,7 +149,11 @@ class SqlDerived:
                         embeddings.c.model == model,
                     ),
                 )
-                .where(messages.c.session_id == row["id"], embeddings.c.seq.is_(None))
+                .where(
+                    messages.c.session_id == row["id"],
+                    messages.c.forgotten_version.is_(None),
+                    embeddings.c.seq.is_(None),
+                )
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
@@ -238,7 +224,11 @@ class SqlDerived:
             between = (int(min(seqs)), int(max(seqs)))
             wanted = set(
                 connection.scalars(
-                    select(messages.seq).where(messages.session_id == row["id"], messages.seq.between(*between))
+                    select(messages.seq).where(
+                        messages.session_id == row["id"],
+                        messages.seq.between(*between),
+                        messages.forgotten_version.is_(None),
+                    )
                 )
             ) - set(
                 connection.scalars(
@@ -259,14 +249,9 @@ def _read_postings(
     connection: Connection, session_id: int, terms: Sequence[str], *, after: int
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Rows of (seq, count, length) by term, ascending."""
-    table = schema.postings.c
     found: dict[str, npt.NDArray[np.int64]] = {}
     for chunk in chunks(terms):
-        result = connection.execute(
-            select(table.term, table.seq, table.count, table.length)
-            .where(table.session_id == session_id, table.term.in_(chunk), table.seq > after)
-            .order_by(table.term, table.seq)
-        )
+        result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
         rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
         for term, group in groupby(rows, key=itemgetter(0)):
             flat = np.fromiter(chain.from_iterable(one[1:] for one in group), dtype=np.int64)
@@ -292,29 +277,6 @@ def _matrix(rows: Sequence[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 def newest_summary(connection: Any, session_id: int, *, method: str | None = None) -> Summary | None:
     """The summary that reaches furthest; of two that reach as far, the later one."""
-    table = schema.summaries
-    query = select(table).where(table.c.session_id == session_id)
-    if method is not None:
-        query = query.where(table.c.method == method)
-    query = query.order_by(table.c.upto_seq.desc(), table.c.id.desc()).limit(1)
-    row = connection.execute(query).mappings().first()
+    values = {"session_id": session_id, "method": method}
+    row = connection.execute(_NEWEST if method is None else _NEWEST_BY, values).mappings().first()
     return None if row is None else summary_of(row)
-
-
-def constraints_in_force(connection: Any, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
-    """The active constraints at this moment, in creation order; what expired is left out."""
-    table = schema.constraints.c
-    query = _constraints_of(key).where(
-        table.state == ConstraintState.ACTIVE.value,
-        or_(table.expires_at.is_(None), table.expires_at > to_micros(now)),
-    )
-    return tuple(map(constraint_of, connection.execute(query).mappings()))
-
-
-def _constraints_of(key: SessionKey) -> Any:
-    table = schema.constraints
-    return (
-        select(table)
-        .where(table.c.owner == key.owner, or_(table.c.session == key.session, table.c.scope == "owner"))
-        .order_by(table.c.position)
-    )

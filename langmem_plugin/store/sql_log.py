@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, select, update
 from sqlalchemy import exc as sql_errors
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
@@ -28,6 +29,26 @@ from langmem_plugin.store.rows import (
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
+
+# Made once: to make a statement takes longer than SQLite takes to answer it.
+_SESSION = select(schema.sessions).where(
+    schema.sessions.c.owner == bindparam("owner"), schema.sessions.c.session == bindparam("session")
+)
+_ENTRIES = (
+    select(*ENTRY_COLUMNS)
+    .join(
+        schema.turns,
+        (schema.turns.c.session_id == schema.messages.c.session_id)
+        & (schema.turns.c.turn_id == schema.messages.c.turn_id),
+    )
+    .where(schema.messages.c.session_id == bindparam("session_id"))
+    .order_by(schema.messages.c.seq)
+)
+_ENTRIES_AFTER = _ENTRIES.where(schema.messages.c.seq > bindparam("after"))
+_ENTRIES_AT = _ENTRIES.where(schema.messages.c.seq.in_(bindparam("seqs", expanding=True)))
+_TURN_STATE = select(schema.turns.c.state).where(
+    schema.turns.c.session_id == bindparam("session_id"), schema.turns.c.turn_id == bindparam("turn_id")
+)
 
 EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
 """A session that nobody wrote to."""
@@ -114,6 +135,8 @@ class SqlLog:
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 return head_of(session)
+            if state is None and write.begun:
+                raise TurnClosed(turn_id, "forgotten")
             version = session["version"] + 1
             connection.execute(delete(schema.staged).where(_is_turn(schema.staged, session_id, turn_id)))
             values = {
@@ -146,7 +169,12 @@ class SqlLog:
                 "history_tokens": write.history_tokens or session["history_tokens"],
             }
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(**changed))
-        return Head(version=version, last_seq=changed["last_seq"], history_tokens=changed["history_tokens"])
+        return Head(
+            version=version,
+            last_seq=changed["last_seq"],
+            history_tokens=changed["history_tokens"],
+            erased=session["erased_version"],
+        )
 
     def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
         """See `Store.abort`."""
@@ -176,8 +204,7 @@ class SqlLog:
                 return []
             found: list[Entry] = []
             for chunk in chunks(wanted):
-                query = _entries(row["id"]).where(schema.messages.c.seq.in_(chunk))
-                found += fetch_entries(connection, query)
+                found += fetch_entries(connection, _ENTRIES_AT, {"session_id": row["id"], "seqs": chunk})
         return found
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
@@ -201,26 +228,31 @@ class SqlLog:
 
 def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row (guarantee G7)."""
-    table = schema.sessions
-    query = select(table).where(table.c.owner == key.owner, table.c.session == key.session)
-    return connection.execute(query).mappings().first()
+    return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
+
+
+def subject_of(connection: Connection, key: SessionKey) -> str:
+    """What stands for a session in its tombstone: it names nobody, and differs between databases."""
+    instance = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance"))
+    parts = [part.encode() for part in (str(instance), key.owner, key.session)]
+    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()
 
 
 def read_entries(
     connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
     """Committed entries of one session, ascending."""
-    query = _entries(session_id).where(schema.messages.c.seq > after)
+    query = _ENTRIES_AFTER
     if upto is not None:
         query = query.where(schema.messages.c.seq <= upto)
     if limit is not None:
         query = query.limit(limit)
-    return fetch_entries(connection, query)
+    return fetch_entries(connection, query, {"session_id": session_id, "after": after})
 
 
-def fetch_entries(connection: Connection, query: Select[Any]) -> list[Entry]:
+def fetch_entries(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Entry]:
     """The entries of a query for `ENTRY_COLUMNS`."""
-    result = connection.execute(query)
+    result = connection.execute(query, values)
     return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
 
 
@@ -232,21 +264,16 @@ def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple
     return row["id"], version
 
 
-def _entries(session_id: int) -> Select[Any]:
-    messages, turns = schema.messages.c, schema.turns.c
-    return (
-        select(*ENTRY_COLUMNS)
-        .join(schema.turns, (turns.session_id == messages.session_id) & (turns.turn_id == messages.turn_id))
-        .where(messages.session_id == session_id)
-        .order_by(messages.seq)
-    )
-
-
 def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
     row = session_row(connection, key)
     if row is not None:
         return row
-    connection.execute(insert(schema.sessions).values(owner=key.owner, session=key.session, created_at=to_micros(now)))
+    query = select(schema.tombstones.c.version).where(schema.tombstones.c.subject == subject_of(connection, key))
+    connection.execute(
+        insert(schema.sessions).values(
+            owner=key.owner, session=key.session, created_at=to_micros(now), version=connection.scalar(query) or 0
+        )
+    )
     row = session_row(connection, key)
     if row is None:
         raise LookupError("a session that was just made is not there")
@@ -255,12 +282,16 @@ def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> Ro
 
 def head_of(row: Row) -> Head:
     """Where the session of this row stands."""
-    return Head(version=row["version"], last_seq=row["last_seq"], history_tokens=row["history_tokens"])
+    return Head(
+        version=row["version"],
+        last_seq=row["last_seq"],
+        history_tokens=row["history_tokens"],
+        erased=row["erased_version"],
+    )
 
 
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
-    query = select(schema.turns.c.state).where(_is_turn(schema.turns, session_id, turn_id))
-    state: TurnState | None = connection.scalar(query)
+    state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
     return state
 
 
@@ -350,7 +381,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
     for ended in write.ended:
         connection.execute(
             update(table)
-            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active")
+            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active", table.c.pinned == 0)
             .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
         )
 

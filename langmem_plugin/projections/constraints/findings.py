@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from langmem_plugin.records import ConstraintKind
+from langmem_plugin.records import ConstraintKind, SessionKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +46,9 @@ class Findings:
 
 NOTHING = Findings()
 """Of most messages."""
+
+
+def constraint_id(key: SessionKey, turn_id: str, position: int, start: int, end: int) -> str:
+    """The same for the same span of the same message, so that finding it again adds nothing (G10)."""
+    seed = "\0".join(map(str, (key.owner, key.session, turn_id, position, start, end)))
+    return "c" + hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()[:10]

@@ -50,6 +50,21 @@ def normalised(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'")))
 
 
+_CONTRACTED = (("can't", "cannot"), ("can not", "cannot"), ("won't", "will not"), ("n't", " not"), ("'m", " am"))
+
+
+@lru_cache(maxsize=4096)
+def without_manners(text: str) -> str:
+    """The statement without politeness, emphasis and contractions: equal for two that say the same."""
+    plain = normalised(text)
+    for short, long in _CONTRACTED:
+        plain = plain.replace(short, long)
+    for language in languages():
+        bare = language.manners.sub(" ", plain) if language.spaced or not plain.isascii() else plain
+        plain = bare if bare.strip() else plain
+    return " ".join(plain.split())
+
+
 @lru_cache(maxsize=32)
 def _stemmer(name: str) -> snowballstemmer.stemmer:
     return snowballstemmer.stemmer(name)

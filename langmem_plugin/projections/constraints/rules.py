@@ -15,7 +15,7 @@ from datetime import timedelta
 from langmem_plugin.projections.constraints.clauses import Sentence, sentence_at
 from langmem_plugin.projections.constraints.cues import Possible, any_cue, candidates, lower, may_end, words_of
 from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found
-from langmem_plugin.projections.constraints.lifecycle import endings, normalised
+from langmem_plugin.projections.constraints.lifecycle import endings, without_manners
 from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
 from langmem_plugin.projections.constraints.statements import sentences
 from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
@@ -79,10 +79,10 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     spans = list(sentences(said.text))
     cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
     keep = _doubted(text, said, _kept(said, low, spans, cut, spoken_in))
-    known = {normalised(item.text) for item in active}
+    known = {without_manners(item.text) for item in active}
     found: list[Found] = []
     for item in keep:
-        normal = normalised(text[item.start : item.end])
+        normal = without_manners(text[item.start : item.end])
         if normal and normal not in known:
             known.add(normal)
             found.append(item)

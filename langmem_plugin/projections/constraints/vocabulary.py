@@ -92,6 +92,8 @@ class Language:
     """Says that a value is another one than before."""
     idle: re.Pattern[str] = NEVER
     """Words around a value that do not say what it is for."""
+    manners: re.Pattern[str] = NEVER
+    """Words without which a statement is the same."""
     scoped: re.Pattern[str] = NEVER
     """After a value: what it is for."""
     negative: re.Pattern[str] = NEVER
@@ -188,6 +190,7 @@ def _language(data: Mapping[str, Any]) -> Language:
         same=dict(data.get("same", {})),
         changed=compiler.regex(data.get("changed")),
         idle=compiler.regex(data.get("idle")),
+        manners=compiler.regex(data.get("manners")),
         scoped=compiler.regex(data.get("scoped")),
         negative=compiler.regex(data.get("negative")),
         stop_words=frozenset(data.get("stop_words", ())),

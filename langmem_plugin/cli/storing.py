@@ -1,0 +1,59 @@
+"""Commands on a database: forget."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from langmem_plugin.errors import InvalidSetting
+
+
+def add_forget(forget: argparse.ArgumentParser) -> None:
+    """The arguments of `forget`."""
+    forget.description = (
+        "Forget an owner, a session or a message: rows, keywords, vectors, what came of them; then look for every "
+        "byte string of it in all files, and print a receipt. Exit code 1 if anything was left."
+    )
+    _database(forget)
+    forget.add_argument("--owner", required=True, metavar="NAME", help="whose data")
+    forget.add_argument("--session", metavar="ID", help="one session (all of the owner's)")
+    forget.add_argument("--message", metavar="ID", help="one message of that session: its id, or #7 for its number")
+    forget.add_argument("--whole-turn", action="store_true", help="the message's turn, answer included")
+    forget.add_argument("--vectors", metavar="WHERE", help="the index, if it is not beside the database")
+    forget.add_argument("--receipt", type=Path, metavar="FILE", help="write the receipt there, as JSON")
+    forget.set_defaults(run=forget_command)
+
+
+def forget_command(arguments: argparse.Namespace) -> int:
+    """Forget, and print the receipt."""
+    from langmem_plugin.memory import Memory
+
+    message: str | int | None = arguments.message
+    if message is not None and arguments.message.startswith("#") and arguments.message[1:].isdecimal():
+        message = int(arguments.message[1:])
+    with Memory.open(arguments.database, vectors=arguments.vectors) as memory:
+        receipt = memory.forget(
+            owner=arguments.owner, session=arguments.session, message=message, whole_turn=arguments.whole_turn
+        )
+    rows = ", ".join(f"{count} {name}" for name, count in receipt.counts.items()) or "nothing: it was not there"
+    print(f"forgot {rows}")
+    print(f"looked for {receipt.strings} byte strings in {receipt.files} files of {receipt.bytes:,} bytes")
+    print(f"left: {receipt.left}; still said by others: {receipt.elsewhere}")
+    for limit in receipt.limits:
+        print(f"not covered: {limit}")
+    if arguments.receipt is not None:
+        try:
+            arguments.receipt.write_text(json.dumps(receipt.to_json(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InvalidSetting(
+                "--receipt", str(arguments.receipt), f"cannot be written ({error.strerror})"
+            ) from error
+    if not receipt.complete:
+        print("langmem-plugin: something was left; close other processes and forget again", file=sys.stderr)
+    return 0 if receipt.complete else 1
+
+
+def _database(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db")

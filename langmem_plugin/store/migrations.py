@@ -1,0 +1,54 @@
+"""The steps from each earlier schema to this release's; append only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step, taken in the transaction that notes it."""
+
+    to: int
+    """The schema that it leads to."""
+    name: str
+    statements: tuple[str, ...]
+    """SQL that every backend understands."""
+
+
+MIGRATIONS = (
+    Migration(
+        2,
+        "forgetting: tombstones of messages and sessions",
+        (
+            "ALTER TABLE sessions ADD COLUMN erased_version INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE messages ADD COLUMN forgotten_version INTEGER",
+            (
+                "CREATE TABLE tombstones (subject VARCHAR(64) NOT NULL PRIMARY KEY, version INTEGER NOT NULL, "
+                "last_seq INTEGER NOT NULL, forgotten_at BIGINT NOT NULL)"
+            ),
+        ),
+    ),
+    Migration(
+        3,
+        "constraints: pinned, understood, refined, shared",
+        (
+            "ALTER TABLE sessions ADD COLUMN refined_seq INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE sessions ADD COLUMN shares_constraints INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE constraints ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+            """ALTER TABLE constraints ADD COLUMN display TEXT NOT NULL DEFAULT '""'""",
+        ),
+    ),
+)
+
+
+def migrate(connection: Connection, found: int) -> Iterator[Migration]:
+    """Take the steps that are missing, in order; yields each once it is taken."""
+    for step in MIGRATIONS:
+        if step.to > found:
+            for statement in step.statements:
+                connection.exec_driver_sql(statement)
+            yield step

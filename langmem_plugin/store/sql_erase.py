@@ -1,0 +1,295 @@
+"""Forgetting in SQL: what is deleted, what stays in its place, and what to look for afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, insert, select, update
+
+from langmem_plugin.messages import Message, dump_json, forgotten, load_json
+from langmem_plugin.records import SessionKey
+from langmem_plugin.store import schema
+from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.posting_cache import PostingCache
+from langmem_plugin.store.protocol import Erased
+from langmem_plugin.store.rows import to_micros
+from langmem_plugin.store.scan import SHORTEST, Needles
+from langmem_plugin.store.sql_log import chunks, new_version, session_row, subject_of
+
+_CHILDREN = (schema.postings, schema.embeddings, schema.summaries, schema.staged, schema.messages, schema.turns)
+_TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
+    (schema.messages, ("body", "message_id", "turn_id")),
+    (schema.staged, ("body", "message_id", "turn_id")),
+    (schema.turns, ("attachment",)),
+    (schema.constraints, ("text", "display", "owner", "session")),
+    (schema.summaries, ("text",)),
+    (schema.sessions, ("owner", "session")),
+)
+"""Every column with what somebody said or is called, but for keywords and vectors."""
+
+
+class SqlErasure:
+    """Deletes; the bytes are then gone by `secure_delete` and a checkpoint, and a scan shows it."""
+
+    _database: SqlDatabase
+    _postings: PostingCache
+
+    def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
+        """See `Store.forget`."""
+        with self._database.write() as connection:
+            table = schema.constraints
+            if not keep_constraints:
+                mine = (table.c.owner == key.owner) & (table.c.session == key.session)
+                connection.execute(delete(table).where(mine, table.c.scope == "session"))
+            row = session_row(connection, key)
+            if row is None:
+                return
+            self._drop(connection, row, now=row["created_at"])
+        self._database.checkpoint()
+
+    def erase(self, *, owner: str, session: str | None = None, now: datetime) -> Erased:
+        """See `Store.erase`."""
+        seen = _Seen()
+        constraints, sessions = schema.constraints.c, schema.sessions.c
+        with self._database.write() as connection:
+            gone = constraints.owner == owner
+            query = select(schema.sessions).where(sessions.owner == owner).order_by(sessions.id)
+            if session is not None:
+                gone &= (constraints.session == session) & (constraints.scope == "session")
+                query = query.where(sessions.session == session)
+            seen.constraints(connection, gone)
+            for row in connection.execute(query).mappings().all():
+                seen.session(connection, row)
+                self._drop(connection, row, now=to_micros(now))
+            erased = seen.done(connection)
+        self._database.checkpoint()
+        return erased
+
+    def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
+        """See `Store.erase_messages`."""
+        seen = _Seen()
+        messages = schema.messages
+        with self._database.write() as connection:
+            session = session_row(connection, key)
+            if session is None:
+                return Erased()
+            mine = messages.c.session_id == session["id"]
+            rows: list[RowMapping] = []
+            for chunk in chunks(sorted({int(seq) for seq in seqs})):
+                query = select(messages).where(mine, messages.c.seq.in_(chunk), messages.c.forgotten_version.is_(None))
+                rows += connection.execute(query.order_by(messages.c.seq)).mappings().all()
+            if not rows:
+                return Erased()
+            gone = [row["seq"] for row in rows]
+            _, version = new_version(connection, key, now)
+            seen.keys.append(key)
+            seen.versions.append(version)
+            for row in rows:
+                seen.message(row["body"])
+            connection.execute(
+                update(messages)
+                .where(messages.c.session_id == session["id"], messages.c.seq == bindparam("at"))
+                .values(body=bindparam("body"), tokens=bindparam("tokens"), counter="", forgotten_version=version),
+                [
+                    {
+                        "at": row["seq"],
+                        "body": dump_json(forgotten(Message.from_json(load_json(row["body"]))).to_json()),
+                        "tokens": 0,
+                    }
+                    for row in rows
+                ],
+            )
+            terms = 0
+            for chunk in chunks(gone):
+                terms += seen.derived(connection, session["id"], chunk)
+                seen.constraints(
+                    connection,
+                    (schema.constraints.c.owner == key.owner)
+                    & (schema.constraints.c.session == key.session)
+                    & schema.constraints.c.seq.in_(chunk),
+                )
+            seen.summaries(connection, session["id"], from_seq=gone[0])
+            seen.attachments(connection, session["id"], set(gone))
+            connection.execute(
+                update(schema.sessions)
+                .where(schema.sessions.c.id == session["id"])
+                .values(erased_version=version, terms=session["terms"] - terms)
+            )
+            erased = seen.done(connection)
+            self._postings.forget(session["id"])
+        self._database.checkpoint()
+        return erased
+
+    def seqs_of(self, key: SessionKey, message: str | int, *, whole_turn: bool = False) -> list[int]:
+        """The entries that a message's id or number means, with the others of its turn if wanted; [] if none."""
+        table = schema.messages.c
+        with self._database.read() as connection:
+            session = session_row(connection, key)
+            if session is None:
+                return []
+            mine = table.session_id == session["id"]
+            it = mine & (table.message_id == message if isinstance(message, str) else table.seq == message)
+            if whole_turn:
+                it = mine & table.turn_id.in_(select(table.turn_id).where(it))
+            return list(connection.scalars(select(table.seq).where(it).order_by(table.seq)))
+
+    def said_in_rows(self, needles: Needles) -> set[bytes]:
+        """Those of the byte strings that stand in what remains."""
+        found: set[bytes] = set()
+        with self._database.read() as connection:
+            for block in _blocks(_remaining(connection)):
+                found |= needles.found_in(block)
+        return found
+
+    def _drop(self, connection: Connection, row: RowMapping, *, now: int) -> None:
+        """Delete a session's rows; its tombstone keeps the version, so that a later one goes on from there."""
+        for child in _CHILDREN:
+            connection.execute(delete(child).where(child.c.session_id == row["id"]))
+        connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
+        subject = subject_of(connection, SessionKey(row["owner"], row["session"]))
+        table = schema.tombstones
+        connection.execute(delete(table).where(table.c.subject == subject))
+        connection.execute(
+            insert(table).values(
+                subject=subject, version=row["version"] + 1, last_seq=row["last_seq"], forgotten_at=now
+            )
+        )
+        self._postings.forget(row["id"])
+
+
+class _Seen:
+    """Collects what goes, table by table, and deletes it."""
+
+    def __init__(self) -> None:
+        self.keys: list[SessionKey] = []
+        self.versions: list[int] = []
+        self._counts: Counter[str] = Counter()
+        self._messages: list[str] = []
+        self._strings: dict[str, None] = {}
+        self._terms: dict[str, None] = {}
+        self._vectors: list[bytes] = []
+
+    def message(self, body: str, table: str = "messages") -> None:
+        data = load_json(body)
+        self._counts[table] += 1
+        self._messages.append(Message.from_json(data).text)
+        kept = {"role", "id", "tool_call_id"}
+        self._strings.update(dict.fromkeys(_leaves({k: v for k, v in data.items() if k not in kept})))
+
+    def session(self, connection: Connection, row: RowMapping) -> None:
+        """What a session holds; its rows are deleted by the caller."""
+        session_id = row["id"]
+        self.keys.append(SessionKey(row["owner"], row["session"]))
+        self.versions.append(row["version"] + 1)
+        self._counts["sessions"] += 1
+        for table in (schema.messages, schema.staged):
+            for body in connection.scalars(select(table.c.body).where(table.c.session_id == session_id)):
+                self.message(body, table.name)
+        self.derived(connection, session_id, None)
+        self.summaries(connection, session_id, from_seq=0)
+        self.attachments(connection, session_id, None)
+
+    def derived(self, connection: Connection, session_id: int, seqs: Sequence[int] | None) -> int:
+        """Keywords and vectors of entries, all of a session's by default; gives the number of terms."""
+        total = 0
+        for table in (schema.postings, schema.embeddings):
+            mine = table.c.session_id == session_id
+            if seqs is not None:
+                mine &= table.c.seq.in_(seqs)
+            if table is schema.postings:
+                self._terms.update(dict.fromkeys(connection.scalars(select(table.c.term).where(mine).distinct())))
+                total = connection.scalar(select(func.sum(table.c.count)).where(mine)) or 0
+            else:
+                self._vectors += [
+                    bytes(blob) for blob in connection.scalars(select(table.c.vector).where(mine)) if blob
+                ]
+            self._counts[table.name] += connection.execute(delete(table).where(mine)).rowcount
+        return int(total)
+
+    def constraints(self, connection: Connection, gone: Any) -> None:
+        table = schema.constraints
+        self._texts(connection, table, table.c.text, gone)
+
+    def summaries(self, connection: Connection, session_id: int, *, from_seq: int) -> None:
+        """Those that saw the entry `from_seq`: each stands for everything up to its end."""
+        table = schema.summaries
+        self._texts(
+            connection, table, table.c.text, (table.c.session_id == session_id) & (table.c.upto_seq >= from_seq)
+        )
+
+    def attachments(self, connection: Connection, session_id: int, seqs: set[int] | None) -> None:
+        """Recalled blocks that quote one of the entries."""
+        table = schema.turns
+        query = select(table.c.turn_id, table.c.attachment).where(
+            table.c.session_id == session_id, table.c.attachment.is_not(None)
+        )
+        for turn_id, attachment in connection.execute(query).all():
+            held = load_json(attachment)
+            if seqs is None or seqs & set(held["seqs"]):
+                self._counts["recalled"] += 1
+                self._strings[held["text"]] = None
+                connection.execute(
+                    update(table)
+                    .where(table.c.session_id == session_id, table.c.turn_id == turn_id)
+                    .values(attachment=None)
+                )
+
+    def done(self, connection: Connection) -> Erased:
+        """All of it; keywords that another message has as well are left out."""
+        terms = [term for term in self._terms if len(term.encode()) >= SHORTEST]
+        for chunk in chunks(tuple(terms)):
+            query = select(schema.postings.c.term).where(schema.postings.c.term.in_(chunk)).distinct()
+            for term in connection.scalars(query):
+                self._terms.pop(term)
+        return Erased(
+            keys=tuple(self.keys),
+            versions=tuple(self.versions),
+            counts={name: count for name, count in self._counts.items() if count},
+            messages=tuple(self._messages),
+            strings=tuple(self._strings),
+            terms=tuple(self._terms),
+            vectors=tuple(self._vectors),
+        )
+
+    def _texts(self, connection: Connection, table: Table, column: Any, gone: Any) -> None:
+        for text in connection.scalars(select(column).where(gone)):
+            self._strings[str(load_json(text))] = None
+        self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every text in a JSON value but for the names of fields."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _leaves(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _leaves(one)
+
+
+def _remaining(connection: Connection) -> Iterator[bytes]:
+    for table, names in _TEXTS:
+        for row in connection.execute(select(*(table.c[name] for name in names))):
+            yield from (value.encode() for value in row if value)
+    for term in connection.scalars(select(schema.postings.c.term).distinct()):
+        yield term.encode()
+    for blob in connection.scalars(select(schema.embeddings.c.vector)):
+        yield bytes(blob)
+
+
+def _blocks(parts: Iterator[bytes], size: int = 1 << 20) -> Iterator[bytes]:
+    """The parts joined into larger ones, with a gap between two."""
+    held: list[bytes] = []
+    length = 0
+    for part in parts:
+        held.append(part)
+        length += len(part)
+        if length >= size:
+            yield b"\0\0".join(held)
+            held, length = [], 0
+    yield b"\0\0".join(held)
