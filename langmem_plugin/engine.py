@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
