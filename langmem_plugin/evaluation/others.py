@@ -83,8 +83,6 @@ class _Summarised(_Trimmed):
         from langchain_core.messages import AIMessage
         from langchain_core.outputs import ChatGeneration, ChatResult
 
-        from langchain_langmem_plugin import to_core
-
         class Extracts(BaseChatModel):
             @property
             def _llm_type(self) -> str:
@@ -98,7 +96,7 @@ class _Summarised(_Trimmed):
         self._middleware: Any = SummarizationMiddleware(
             Extracts(),
             trigger=("tokens", budget),
-            token_counter=lambda messages: sum(counter.count_message(to_core(one)) for one in messages),
+            token_counter=lambda messages: self._count(list(messages)),
         )
 
     def ask(self, message: Message) -> Sequence[Message]:
