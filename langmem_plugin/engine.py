@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import SessionKey
+from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import Calibration, TokenCounter
@@ -43,6 +43,12 @@ class Engine:
     """Forgets for good."""
     watchers: Watchers = field(default_factory=Watchers)
     """Who wants to know what becomes of constraints."""
+
+    def counted(self, entry: Entry) -> Entry:
+        """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
+        if entry.counter == self.counter.name:
+            return entry
+        return replace(entry, tokens=self.counter.count_message(entry.message), counter=self.counter.name)
 
 
 def as_message(said: Said, role: Role) -> Message:

@@ -113,6 +113,7 @@ class Memory:
         embedder: Embedder | str | object | None = None,
         extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
+        writer: str = "",
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
     ) -> Self:
@@ -135,6 +136,7 @@ class Memory:
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
                 server; beside the database file if not given.
+            writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
             confirm: Asked about each constraint that is only proposed, right after the turn
                 is committed and in its thread: True makes it active, False revokes it, None
@@ -151,7 +153,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = SqlStore(url)
+        store = SqlStore(url, writer=writer)
         try:
             index = None
             where = vectors or _beside(store)

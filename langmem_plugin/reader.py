@@ -51,17 +51,10 @@ class Reader:
             if kept and kept[0].seq <= covered:
                 kept = tuple(entry for entry in kept if entry.seq > covered)
             if snapshot.entries:
-                kept += tuple(map(self._counted, snapshot.entries))
+                kept += tuple(map(self._engine.counted, snapshot.entries))
                 self._engine.recaller.saw(self._key, snapshot.entries)
             self._tail = kept
             return snapshot, self._tail
-
-    def _counted(self, entry: Entry) -> Entry:
-        """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
-        counter = self._engine.counter
-        if entry.counter == counter.name:
-            return entry
-        return replace(entry, tokens=counter.count_message(entry.message), counter=counter.name)
 
     def assemble(
         self,
@@ -88,7 +81,7 @@ class Reader:
         snapshot, entries = self.snapshot()
         if pending:
             first = snapshot.head.last_seq + 1
-            pending = tuple(replace(self._counted(e), seq=first + place) for place, e in enumerate(pending))
+            pending = tuple(replace(engine.counted(e), seq=first + place) for place, e in enumerate(pending))
         view = View(
             version=snapshot.head.version,
             constraints=snapshot.constraints,

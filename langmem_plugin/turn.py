@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from langmem_plugin.config import Budget
@@ -15,6 +15,7 @@ from langmem_plugin.messages import Message, Role
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import Attachment, Entry, SessionKey
 from langmem_plugin.store.protocol import Staged, TurnState
+from langmem_plugin.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from langmem_plugin.session import Session
@@ -153,11 +154,28 @@ class Turn:
             self._history_tokens = context.report.budget - fixed
             return context
 
-    def commit(self) -> int:
+    def stream(self, chunks: Iterable[str]) -> Stream:
+        """Pass an answer on as it comes, and append it once it is whole (guarantee G6).
+
+        Iterate over what this gives. If the chunks end, the text is appended, durably. If
+        they break off, or nobody reads on, nothing is; `keep` of what this gives then keeps
+        the part, marked as partial. The turn itself stays open: commit or abort it.
+        """
+        return Stream(self, chunks, limit=self._engine.config.max_message_chars)
+
+    def astream(self, chunks: AsyncIterable[str]) -> AsyncStream:
+        """The same for chunks that come asynchronously."""
+        return AsyncStream(self, chunks, limit=self._engine.config.max_message_chars)
+
+    def commit(self, *, expected_version: int | None = None) -> int:
         """Make the turn part of the session, all at once; gives the version. A second call changes nothing.
+
+        Args:
+            expected_version: Commit only if the session is still at this version; see `Session.add`.
 
         Raises:
             TurnClosed: The turn was aborted, or forgotten with its session.
+            VersionConflict: Somebody else changed the session since; the turn stays open.
         """
         with self._lock:
             if self._state == "committed":
@@ -173,6 +191,7 @@ class Turn:
                 attachment=self._attachment if sticky else None,
                 attached_to=_opening(self._staged) or 0,
                 begun=bool(self._staged),
+                expected_version=expected_version,
                 history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"
