@@ -147,7 +147,7 @@ class Conversation:
     # -- turns ----------------------------------------------------------------------------
 
     def _put_user(self, message: Message, turn: Turn | None) -> None:
-        if turn is None or not _same(message, turn.messages[-1]):  # else: the same message, after an error
+        if turn is None or not any(_same(message, one) for one in _newest_asked(turn.messages)):  # else: a retry
             self._close_unanswered()
             self._turn = self.session.begin(message)
 
@@ -195,6 +195,17 @@ def conversation(memory: Memory, session_id: str, *, owner: str) -> Conversation
         if known is None or known.memory is not memory:
             _conversations[key] = known = Conversation(memory, session_id, owner=owner)
         return known
+
+
+def _newest_asked(messages: Sequence[Message]) -> list[Message]:
+    """The open turn's newest run of user messages; only calls and results, such as a handoff's, come after it."""
+    asked: list[Message] = []
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            asked.append(message)
+        elif asked:
+            break
+    return asked
 
 
 def _is_answer(messages: Sequence[Message]) -> bool:
