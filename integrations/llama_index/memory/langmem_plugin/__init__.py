@@ -13,6 +13,7 @@ from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, Token
 from llama_index.memory.langmem_plugin.chat_store import HybridChatStore
 from llama_index.memory.langmem_plugin.constrained import with_constraints
 from llama_index.memory.langmem_plugin.convert import from_core, to_core
+from llama_index.memory.langmem_plugin.guarded import guarded
 from llama_index.memory.langmem_plugin.memory_blocks import ConstraintsBlock, RecallBlock
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
 
@@ -24,6 +25,7 @@ __all__ = [
     "RecallBlock",
     "TokenLimitExceeded",
     "from_core",
+    "guarded",
     "to_core",
     "with_constraints",
 ]
