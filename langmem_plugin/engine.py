@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import MemoryConfig, SpendConfig
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
-from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.tokens import Calibration, TokenCounter
 from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
@@ -33,6 +34,10 @@ class Engine:
     config: MemoryConfig
     clock: Callable[[], datetime]
     recaller: Recaller
+    calibration: Calibration = field(default_factory=Calibration)
+    """What providers report against what is counted."""
+    ledger: Ledger = field(default_factory=lambda: Ledger(SpendConfig()))
+    """What sessions and owners have used."""
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]

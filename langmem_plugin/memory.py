@@ -27,14 +27,12 @@ from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
+from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
-from langmem_plugin.tokens import TokenCounter, as_counter
+from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watcher, Watchers
-
-_OPEN_SESSIONS = 1_024
-"""Sessions kept ready; the least recently used are let go and read again on demand."""
 
 
 def _utc_now() -> datetime:
@@ -97,6 +95,8 @@ class Memory:
             config=config,
             clock=clock,
             recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
+            calibration=Calibration(),
+            ledger=Ledger(config.spend),
             note=self._runner.note,
             erase=self._erase,
             eraser=eraser,
@@ -201,7 +201,7 @@ class Memory:
             known = session is not None
             if session is None:
                 session = self._sessions[key] = Session(self._engine, key)
-                if len(self._sessions) > _OPEN_SESSIONS:
+                if len(self._sessions) > self.config.open_sessions:
                     self._sessions.popitem(last=False)
             else:
                 self._sessions.move_to_end(key)
@@ -274,6 +274,7 @@ class Memory:
         """What works behind: queue, counts, the last failure of each projection (no message text)."""
         status: dict[str, Any] = {"url": self.url, "counter": self.counter.name, "exact": self.counter.exact}
         status["behind"] = self._runner.status()
+        status["corrections"] = dict(self._engine.calibration.corrections())
         if self._vectors is not None:
             status["vectors"] = self._vectors.status()
         return status
