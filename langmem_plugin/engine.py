@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import MemoryConfig, SpendConfig
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import SessionKey
+from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
-from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.tokens import Calibration, TokenCounter
 from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
@@ -30,6 +31,10 @@ class Engine:
     config: MemoryConfig
     clock: Callable[[], datetime]
     recaller: Recaller
+    calibration: Calibration = field(default_factory=Calibration)
+    """What providers report against what is counted."""
+    ledger: Ledger = field(default_factory=lambda: Ledger(SpendConfig()))
+    """What sessions and owners have used."""
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
@@ -38,6 +43,12 @@ class Engine:
     """Forgets for good."""
     watchers: Watchers = field(default_factory=Watchers)
     """Who wants to know what becomes of constraints."""
+
+    def counted(self, entry: Entry) -> Entry:
+        """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
+        if entry.counter == self.counter.name:
+            return entry
+        return replace(entry, tokens=self.counter.count_message(entry.message), counter=self.counter.name)
 
 
 def as_message(said: Said, role: Role) -> Message:

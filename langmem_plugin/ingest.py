@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langmem_plugin.engine import Engine
+from langmem_plugin.engine import Engine, check_name
 from langmem_plugin.errors import InvalidMessage
 from langmem_plugin.messages import Message, Text
 from langmem_plugin.recall.indexed import message_terms
-from langmem_plugin.records import Attachment, SessionKey
+from langmem_plugin.records import Attachment, Entry, SessionKey
 from langmem_plugin.stating import announce, statements
 from langmem_plugin.store.protocol import Staged, TurnWrite
 
@@ -23,6 +23,8 @@ def stage(engine: Engine, said: Sequence[Message]) -> tuple[Staged, ...]:
     limit = engine.config.max_message_chars
     staged = []
     for message in said:
+        if message.id is not None:
+            check_name("id", message.id)
         size = sum(len(block.text) for block in message.blocks if isinstance(block, Text))
         if size > limit:
             raise InvalidMessage(
@@ -50,6 +52,7 @@ def commit(
     attached_to: int = 0,
     history_tokens: int = 0,
     begun: bool = False,
+    expected_version: int | None = None,
 ) -> int:
     """Derive what follows from the turn and write it all at once; gives the version."""
     found, ended = statements(engine, key, turn_id, staged)
@@ -62,9 +65,23 @@ def commit(
         constraints=found,
         ended=ended,
         begun=begun,
+        expected_version=expected_version,
     )
     head = engine.store.commit(key, turn_id, write, now=engine.clock())
+    if head.first_seq:
+        engine.recaller.saw(key, [_entry(one, turn_id, head.first_seq + n) for n, one in enumerate(staged)])
     if found or ended:
         announce(engine, key, head.version)
     engine.note(key)
     return head.version
+
+
+def _entry(staged: Staged, turn_id: str, seq: int) -> Entry:
+    return Entry(
+        seq=seq,
+        turn=turn_id,
+        message=staged.message,
+        tokens=staged.tokens,
+        created_at=staged.created_at,
+        counter=staged.counter,
+    )

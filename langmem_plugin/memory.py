@@ -27,13 +27,11 @@ from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
+from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.sql import SqlStore
-from langmem_plugin.tokens import TokenCounter, as_counter
+from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watcher, Watchers
-
-_OPEN_SESSIONS = 1_024
-"""Sessions kept ready; the least recently used are let go and read again on demand."""
 
 
 def _utc_now() -> datetime:
@@ -96,6 +94,8 @@ class Memory:
             config=config,
             clock=clock,
             recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
+            calibration=Calibration(),
+            ledger=Ledger(config.spend),
             note=self._runner.note,
             erase=self._erase,
             eraser=eraser,
@@ -113,6 +113,7 @@ class Memory:
         embedder: Embedder | str | object | None = None,
         extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
+        writer: str = "",
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
     ) -> Self:
@@ -135,6 +136,7 @@ class Memory:
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
                 server; beside the database file if not given.
+            writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
             confirm: Asked about each constraint that is only proposed, right after the turn
                 is committed and in its thread: True makes it active, False revokes it, None
@@ -151,7 +153,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = SqlStore(url)
+        store = SqlStore(url, writer=writer)
         try:
             index = None
             where = vectors or _beside(store)
@@ -197,7 +199,7 @@ class Memory:
             known = session is not None
             if session is None:
                 session = self._sessions[key] = Session(self._engine, key)
-                if len(self._sessions) > _OPEN_SESSIONS:
+                if len(self._sessions) > self.config.open_sessions:
                     self._sessions.popitem(last=False)
             else:
                 self._sessions.move_to_end(key)
@@ -270,6 +272,7 @@ class Memory:
         """What works behind: queue, counts, the last failure of each projection (no message text)."""
         status: dict[str, Any] = {"url": self.url, "counter": self.counter.name, "exact": self.counter.exact}
         status["behind"] = self._runner.status()
+        status["corrections"] = dict(self._engine.calibration.corrections())
         if self._vectors is not None:
             status["vectors"] = self._vectors.status()
         return status

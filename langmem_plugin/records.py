@@ -59,6 +59,8 @@ class Head:
     last_seq: int
     history_tokens: int
     """Tokens that the last request had for summary, recall and window together; 0 if unknown."""
+    first_seq: int = 0
+    """Given by a commit: the first entry that it added; 0 if it added none."""
     erased: int = 0
     """The version at which something was last forgotten; what was derived before it may hold what is gone."""
 
@@ -148,6 +150,23 @@ class Summary:
     quality: float | None = None
     """Share of names, numbers, dates and negations of the source that it still holds, 0..1."""
     created_version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change of a session."""
+
+    version: int
+    """The version that it made."""
+    kind: Literal["turn", "constraint", "sharing", "summary", "forgotten", "forked"]
+    ref: str
+    """The turn's or constraint's id; how far the summary reaches; how many messages were forgotten;
+    the version that the session was forked at."""
+    detail: str
+    """Of a constraint, the state that it got; of a summary, its method; of a turn, how many messages."""
+    writer: str
+    """Who: the name that the memory was opened with."""
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 from langmem_plugin.config import Budget
 from langmem_plugin.context.constraints_block import missing
-from langmem_plugin.context.request import Context, Document
-from langmem_plugin.engine import Engine, Said, as_message, check_name
-from langmem_plugin.errors import ConstraintNotFound
+from langmem_plugin.context.request import Context, ContextReport, Document
+from langmem_plugin.engine import Engine, Said, as_message, check_name, session_key
+from langmem_plugin.errors import ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
-from langmem_plugin.messages import Role
+from langmem_plugin.messages import Role, Usage
+from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import (
     Constraint,
@@ -21,11 +22,13 @@ from langmem_plugin.records import (
     ConstraintKind,
     ConstraintState,
     Entry,
+    Event,
     Hit,
     Receipt,
     SessionKey,
 )
 from langmem_plugin.stating import aged, change, event, new_constraint
+from langmem_plugin.store.holder import is_held
 from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
@@ -95,24 +98,35 @@ class Session:
         return turn
 
     def resume(self) -> Turn | None:
-        """The newest pending turn; None if there is none."""
-        pending = self._engine.store.pending(self._key)
+        """The newest pending turn whose writer is gone or is this process; None if there is none.
+
+        A turn that another process has open is left to it: while that process lives, or
+        on another machine for two minutes after the turn's last message. `begin` with
+        the turn's id takes it over at once.
+        """
+        now = self._engine.clock()
+        pending = [
+            turn for turn in self._engine.store.pending(self._key) if not is_held(turn.holder, turn.held_until, now=now)
+        ]
         if not pending:
             return None
         return self._turn(pending[-1].turn_id, staged=pending[-1].staged)
 
-    def add(self, *messages: Said, turn_id: str | None = None) -> int:
+    def add(self, *messages: Said, turn_id: str | None = None, expected_version: int | None = None) -> int:
         """Add a whole turn in one transaction.
 
         Args:
             messages: In order; a text is a user's. Messages whose ids are in the log add nothing.
             turn_id: A key of your own: a turn that is committed under it adds nothing again.
+            expected_version: Add only if the session is still at this version. Summaries made
+                since do not count. Without it turns of several writers are added one after the other.
 
         Returns:
             The session's version.
 
         Raises:
             InvalidMessage: A message cannot be kept; nothing of the turn is.
+            VersionConflict: Somebody else changed the session since; nothing was added.
         """
         said = [as_message(message, Role.USER) for message in messages]
         held = self._engine.store.find(self._key, [m.id for m in said if m.id])
@@ -122,8 +136,16 @@ class Session:
         if turn_id is not None:
             check_name("turn_id", turn_id)
         staged = stage(self._engine, said)
+        for message in said:
+            if message.usage is not None:
+                self.report_usage(message.usage)
         return commit(
-            self._engine, self._key, turn_id or uuid4().hex, staged, history_tokens=self._reader.history_tokens
+            self._engine,
+            self._key,
+            turn_id or uuid4().hex,
+            staged,
+            history_tokens=self._reader.history_tokens,
+            expected_version=expected_version,
         )
 
     # Reading
@@ -137,6 +159,7 @@ class Session:
         budget: Budget | None = None,
         documents: Sequence[Document] = (),
         recall_as: Literal["prefix", "pair"] = "prefix",
+        other_tokens: int = 0,
     ) -> Context:
         """Assemble what the model should see next, within a token budget.
 
@@ -153,12 +176,14 @@ class Session:
             recall_as: "prefix" puts what is recalled before the query's text. "pair"
                 leaves the query out, for a framework that adds it itself, and shows what
                 is recalled as a user/assistant pair at the end.
+            other_tokens: Tokens of what you send along besides; taken off the budget.
 
         Returns:
             The messages in order, and a report of tokens per section and what was cut.
 
         Raises:
             BudgetTooSmall: System prompt, tools, constraints and query alone exceed the budget.
+            SpendExceeded: A limit of `MemoryConfig.spend` is reached.
 
         Example:
             >>> from langmem_plugin import Memory
@@ -178,7 +203,58 @@ class Session:
             budget=budget,
             documents=documents,
             recall_as=recall_as,
+            other_tokens=other_tokens,
         )
+
+    def report_usage(self, usage: Usage, *, counted: int = 0, model: str = "") -> None:
+        """Say what a provider reported for a request of this session.
+
+        It counts towards the limits of `MemoryConfig.spend`. Where the provider counted more
+        than this memory did, later requests are built that much smaller (guarantee G1).
+        Messages that carry their usage are reported by themselves.
+
+        Args:
+            usage: As the provider reported it.
+            counted: Tokens of the request as this memory counted them; 0 if unknown.
+            model: The model's name.
+        """
+        engine = self._engine
+        engine.ledger.add(self._key, usage.total_tokens, now=engine.clock())
+        engine.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+
+    @property
+    def report(self) -> ContextReport | None:
+        """The account of the newest request that this process built for the session; None before the first.
+
+        Where an adapter had to rebuild the request, because the model refused it as too
+        long, `notes` says so.
+        """
+        return self._reader.report
+
+    def add_notes(self, *notes: str) -> None:
+        """Add sentences to `report`: what an adapter did to the request after it was built."""
+        self._reader.add_notes(notes)
+
+    def at(self, version: int, *, moment: datetime | None = None) -> PastSession:
+        """The session as it was at an earlier version, to read: history, constraints, requests.
+
+        Args:
+            version: From 0 to the present one.
+            moment: When it was read, aware: constraints that expired by then are out, those of
+                the owner's other sessions are in as they stood. The moment at which the
+                version was made, if not given.
+
+        Raises:
+            VersionConflict: The session never had that version, or was forgotten since.
+        """
+        snapshot = self._engine.store.snapshot_at(self._key, version, moment=moment)
+        if snapshot is None:
+            raise VersionConflict(expected=version, actual=self.version)
+        return PastSession(self._engine, self._key, snapshot)
+
+    def events(self, *, after: int = 0) -> list[Event]:
+        """Who changed what, and when: every change with a version > `after`, in order."""
+        return self._engine.store.events(self._key, after=after)
 
     def history(self, *, after: int = 0, limit: int | None = None) -> list[Entry]:
         """Committed entries with seq > after, oldest first, at most `limit`; [] for a new session."""
@@ -310,6 +386,25 @@ class Session:
             request: All that a model is sent in the system role, or the whole prompt.
         """
         return missing(request, self.constraints())
+
+    def fork(self, session_id: str, *, at: int | None = None) -> Session:
+        """Begin a session of the same owner that goes on from this one, as it is or as it was at a version.
+
+        Log, summary, constraints, keywords and vectors are copied in one transaction; from
+        then on the two know nothing of each other: forget a copy as well as its origin.
+
+        Args:
+            session_id: The new session's id.
+            at: A version of this session.
+
+        Raises:
+            VersionConflict: The new session has been written to, or this one never had that version.
+            InvalidSetting: The id is empty, too long or cannot be stored.
+        """
+        to = session_key(session_id, self.owner)
+        self._engine.store.fork(self._key, to, self.version if at is None else at, now=self._engine.clock())
+        self._engine.note(to)
+        return Session(self._engine, to)
 
     def forget(self, message: str | int | None = None, *, whole_turn: bool = False) -> Receipt:
         """Forget one message, or the session, for good; see `Memory.forget`."""

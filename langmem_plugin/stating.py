@@ -188,7 +188,7 @@ def change(engine: Engine, key: SessionKey, constraint_id: str, state: Constrain
     before = next((one for one in engine.store.constraints(key) if one.id == constraint_id), None)
     if before is None:
         raise ConstraintNotFound(constraint_id)
-    after = engine.store.end_constraint(key, constraint_id, state)
+    after = engine.store.end_constraint(key, constraint_id, state, now=engine.clock())
     if after.state is not before.state:
         engine.watchers.tell([event(key, "confirmed" if state is ConstraintState.ACTIVE else "revoked", after)])
     return after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from langmem_plugin.config import Budget
@@ -15,6 +15,7 @@ from langmem_plugin.messages import Message, Role
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import Attachment, Entry, SessionKey
 from langmem_plugin.store.protocol import Staged, TurnState
+from langmem_plugin.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from langmem_plugin.session import Session
@@ -48,6 +49,8 @@ class Turn:
         self._attachment: Attachment | None = None
         self._attached_to: Message | None = None
         self._history_tokens = 0
+        self._sent = 0
+        """Tokens of the request that waits for its answer, as they were counted."""
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -96,6 +99,10 @@ class Turn:
                 return
             store.stage(self._key, self.id, staged, position=len(self._staged), now=staged[0].created_at)
             self._staged += staged
+            for message in said:
+                if message.usage is not None:
+                    self.session.report_usage(message.usage, counted=self._sent, model=_model_of(message))
+                    self._sent = 0
 
     def context(
         self,
@@ -104,6 +111,7 @@ class Turn:
         tools: Sequence[Mapping[str, Any]] = (),
         budget: Budget | None = None,
         documents: Sequence[Document] = (),
+        other_tokens: int = 0,
     ) -> Context:
         """The request for the next model call of this turn; see `Session.context`.
 
@@ -135,7 +143,10 @@ class Turn:
                 documents=documents,
                 turn_id=self.id,
                 asked=asked,
+                calls=sum(entry.message.role is Role.ASSISTANT for entry in entries),
+                other_tokens=other_tokens,
             )
+            self._sent = context.report.tokens_used + other_tokens
             if asked is not None:
                 self._attachment, self._attached_to = context.attachment, asked
             tokens = context.report.tokens
@@ -143,11 +154,28 @@ class Turn:
             self._history_tokens = context.report.budget - fixed
             return context
 
-    def commit(self) -> int:
+    def stream(self, chunks: Iterable[str]) -> Stream:
+        """Pass an answer on as it comes, and append it once it is whole (guarantee G6).
+
+        Iterate over what this gives. If the chunks end, the text is appended, durably. If
+        they break off, or nobody reads on, nothing is; `keep` of what this gives then keeps
+        the part, marked as partial. The turn itself stays open: commit or abort it.
+        """
+        return Stream(self, chunks, limit=self._engine.config.max_message_chars)
+
+    def astream(self, chunks: AsyncIterable[str]) -> AsyncStream:
+        """The same for chunks that come asynchronously."""
+        return AsyncStream(self, chunks, limit=self._engine.config.max_message_chars)
+
+    def commit(self, *, expected_version: int | None = None) -> int:
         """Make the turn part of the session, all at once; gives the version. A second call changes nothing.
+
+        Args:
+            expected_version: Commit only if the session is still at this version; see `Session.add`.
 
         Raises:
             TurnClosed: The turn was aborted, or forgotten with its session.
+            VersionConflict: Somebody else changed the session since; the turn stays open.
         """
         with self._lock:
             if self._state == "committed":
@@ -163,6 +191,7 @@ class Turn:
                 attachment=self._attachment if sticky else None,
                 attached_to=_opening(self._staged) or 0,
                 begun=bool(self._staged),
+                expected_version=expected_version,
                 history_tokens=self._history_tokens or self._reader.history_tokens,
             )
             self._state = "committed"
@@ -175,6 +204,17 @@ class Turn:
                 return
             self._engine.store.abort(self._key, self.id, now=self._engine.clock())
             self._state = "aborted"
+
+
+def _model_of(message: Message) -> str:
+    """The model's name, where the framework put it into the message."""
+    data = message.payload.data if message.payload is not None else {}
+    for place in (data.get("response_metadata"), data, message.metadata):
+        if isinstance(place, dict):
+            name = place.get("model_name") or place.get("model")
+            if isinstance(name, str):
+                return name
+    return ""
 
 
 def _opening(staged: Sequence[Staged]) -> int | None:

@@ -17,7 +17,7 @@ pytest.importorskip("build", reason="the package build is not installed")
 
 FRAMEWORKS = ("langchain_core", "langchain", "langchain_classic", "langgraph", "llama_index.core")
 ADAPTERS = {
-    "langchain_langmem_plugin": (("langchain_core", "langchain", "langgraph"), "langchain"),
+    "langchain_langmem_plugin": (("langchain_core", "langchain", "langchain_classic", "langgraph"), "langchain"),
     "llama_index.memory.langmem_plugin": (("llama_index.core",), "llama-index"),
 }
 

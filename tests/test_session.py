@@ -454,7 +454,7 @@ def test_another_model_counts_anew(tmp_path):
 def test_what_was_recalled_stays_with_its_message(tmp_path):
     """G13: the request after a turn begins with the bytes of the turn's own request, through a restart too."""
     url = f"sqlite:///{tmp_path / 'memory.db'}"
-    budget = Budget(max_tokens=700, completion=0, recall=0.25, recall_max=0.25)
+    budget = Budget(max_tokens=800, completion=0, recall=0.25, recall_max=0.25)
     with Memory.open(url) as memory:
         session = memory.session("s", owner="ann")
         session.add("The code of the garage is 7714-B.", assistant("Noted."))
@@ -474,3 +474,18 @@ def test_what_was_recalled_stays_with_its_message(tmp_path):
     assert kept[0].text in sent.messages[-1].text
     assert kept[0].tokens <= budget.tokens("recall")
     assert sent.messages[-1] in later.messages
+
+
+def test_recall_need_not_read_what_was_just_written(memory, monkeypatch):
+    """Of a session that was asked about, recall knows each new message from its commit on."""
+    session = memory.session("s", owner="ann")
+    session.add("Good morning.")
+    session.recall("morning")
+    session.add("The blue whale sings.", assistant("At which depth?"))
+    read = []
+    store = session._engine.store
+    monkeypatch.setattr(
+        store, "entries_at", lambda key, seqs, ask=store.entries_at: read.append(list(seqs)) or ask(key, seqs)
+    )
+    assert session.recall("the blue whale")[0].entry.message.text == "The blue whale sings."
+    assert len(read) == 1  # the hits themselves

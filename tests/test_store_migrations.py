@@ -20,6 +20,9 @@ def undo(path):
             ALTER TABLE sessions DROP COLUMN erased_version;
             ALTER TABLE messages DROP COLUMN forgotten_version;
             DROP TABLE tombstones;
+            ALTER TABLE turns DROP COLUMN holder;
+            ALTER TABLE turns DROP COLUMN held_until;
+            DROP TABLE events;
             ALTER TABLE sessions DROP COLUMN refined_seq;
             ALTER TABLE sessions DROP COLUMN shares_constraints;
             ALTER TABLE constraints DROP COLUMN pinned;

@@ -1,7 +1,8 @@
 """LangChain: middleware for agents, a chat history, a runnable, a retriever and tools over one memory.
 
 The history, the runnable, the retriever and the tools need langchain-core only; the
-middleware needs langchain as well and is imported when it is first asked for.
+middleware needs langchain as well, the memory for chains langchain-classic; both are
+imported when they are first asked for.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from langchain_langmem_plugin.runnable import with_memory
 from langchain_langmem_plugin.tools import memory_tools
 
 if TYPE_CHECKING:
+    from langchain_langmem_plugin.chain_memory import HybridChainMemory
     from langchain_langmem_plugin.middleware import HybridMemoryMiddleware
 
 __all__ = [
+    "HybridChainMemory",
     "HybridChatMessageHistory",
     "HybridMemoryMiddleware",
     "HybridMemoryRetriever",
@@ -36,6 +39,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "HybridChainMemory":
+        try:
+            import langchain_classic  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra(name, "langchain-classic", "langchain-classic") from error
+        from langchain_langmem_plugin.chain_memory import HybridChainMemory
+
+        return HybridChainMemory
     if name != "HybridMemoryMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -9,6 +9,7 @@ they answer a question.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -68,7 +69,16 @@ class Recaller:
         self._config = config
         self._vectors = vectors
         self._traits = TraitCache()
+        self._before: int | None = None
         self._queries = QueryVectors(embedder) if embedder is not None and vectors is not None else None
+
+    def over(self, store: RecallStore, *, before: int) -> Recaller:
+        """The same recall over a store whose log ended earlier: only vectors with a smaller `seq` are found."""
+        other = copy(self)
+        other._store = store  # noqa: SLF001 - its own kind
+        other._traits = TraitCache()  # noqa: SLF001
+        other._before = before  # noqa: SLF001
+        return other
 
     def recall(
         self,
@@ -174,7 +184,9 @@ class Recaller:
         if vector is None:
             return None, None, note
         try:
-            seqs, cosines = self._vectors.search(key, vector, k=max(400, 3 * candidates), before=before)
+            seqs, cosines = self._vectors.search(
+                key, vector, k=max(400, 3 * candidates), before=self._before if before is None else before
+            )
         except Exception as error:  # noqa: BLE001 - an index that fails costs its leg, never the turn (G10)
             return None, None, f"the vector search failed ({type(error).__name__}); recall is by keyword"
         if not len(seqs):

@@ -42,6 +42,20 @@ MIGRATIONS = (
             """ALTER TABLE constraints ADD COLUMN display TEXT NOT NULL DEFAULT '""'""",
         ),
     ),
+    Migration(
+        4,
+        "audit trail: events, and who holds a pending turn",
+        (
+            "ALTER TABLE turns ADD COLUMN holder TEXT",
+            "ALTER TABLE turns ADD COLUMN held_until BIGINT",
+            (
+                "CREATE TABLE events (session_id BIGINT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE, "
+                "version INTEGER NOT NULL, place INTEGER NOT NULL, kind VARCHAR(16) NOT NULL, ref TEXT NOT NULL, "
+                "detail VARCHAR(16) NOT NULL, writer TEXT NOT NULL, at BIGINT NOT NULL, "
+                "PRIMARY KEY (session_id, version, place))"
+            ),
+        ),
+    ),
 )
 
 

@@ -17,6 +17,7 @@ from langmem_plugin.records import (
     ConstraintKind,
     ConstraintState,
     Entry,
+    Event,
     Head,
     SessionKey,
     Summary,
@@ -43,6 +44,9 @@ class PendingTurn:
     turn_id: str
     staged: tuple[Staged, ...]
     started_at: datetime
+    holder: str | None = None
+    """The process that has it open."""
+    held_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,8 @@ class TurnWrite:
     """What the request had for history; 0 keeps what the session knows."""
     constraints: tuple[NewConstraint, ...] = ()
     ended: tuple[EndedConstraint, ...] = ()
+    expected_version: int | None = None
+    """Refuse if anybody changed the session since; summaries, which are made behind, do not count."""
     begun: bool = False
     """The turn was staged before; if the store does not know it, it was forgotten."""
 
@@ -137,6 +143,8 @@ class Snapshot:
     summary: Summary | None
     entries: tuple[Entry, ...] = field(default=())
     """Committed entries after the later of `after` and the summary."""
+    moment: datetime | None = None
+    """Of an earlier version: when it was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +187,33 @@ class Store(Protocol):
         """Every commit and every summary of the session; empty for one that nobody wrote to."""
         ...
 
+    def snapshot_at(self, key: SessionKey, version: int, *, moment: datetime | None = None) -> Snapshot | None:
+        """What assembly needed at an earlier version; None if there is no such version.
+
+        Args:
+            key: The session.
+            version: One it had.
+            moment: When it was read, for what expired and for the owner's other sessions; when
+                the version was made, if not given.
+        """
+        ...
+
+    def keyword_stats_at(self, key: SessionKey, last_seq: int) -> KeywordStats:
+        """Sizes of the session's index when its log ended at `last_seq`."""
+        ...
+
+    def events(self, key: SessionKey, *, after: int = 0) -> list[Event]:
+        """Every change with a version > `after`, in order."""
+        ...
+
+    def fork(self, key: SessionKey, to: SessionKey, version: int, *, now: datetime) -> Head:
+        """Copy a session as it was at a version into a new one of the same owner, which goes on from there.
+
+        Raises:
+            VersionConflict: The new one has a version already, or the old one never had that one.
+        """
+        ...
+
     def keys(self, *, owner: str | None = None) -> list[SessionKey]:
         """Every session, or every one of an owner, oldest first."""
         ...
@@ -207,6 +242,7 @@ class Store(Protocol):
 
         Raises:
             TurnClosed: The turn was begun before and then forgotten with its session.
+            VersionConflict: The session is not at `expected_version` any more.
         """
         ...
 
@@ -255,7 +291,13 @@ class Store(Protocol):
         ...
 
     def end_constraint(
-        self, key: SessionKey, constraint_id: str, state: ConstraintState, *, by: str | None = None
+        self,
+        key: SessionKey,
+        constraint_id: str,
+        state: ConstraintState,
+        *,
+        by: str | None = None,
+        now: datetime | None = None,
     ) -> Constraint:
         """Change the state of an active or proposed constraint; one that has that state stays as it is.
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -68,6 +68,9 @@ turns = Table(
     Column("first_seq", Integer),
     Column("attached_seq", Integer),
     Column("attachment", Text),
+    # Which process has the turn open, and until when it need not be asked whether it lives.
+    Column("holder", Text),
+    Column("held_until", BigInteger),
     Index("turns_by_state", "session_id", "state"),
 )
 
@@ -168,6 +171,21 @@ embeddings = Table(
     # Little-endian float32; empty for an entry that gets no vector.
     Column("vector", LargeBinary, nullable=False),
     Index("embeddings_by_model", "model"),
+)
+
+# Who changed what, and when: one row a change, written in its transaction.
+events = Table(
+    "events",
+    metadata,
+    _session_id(primary=True),
+    Column("version", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    # A turn's or constraint's id, or a number: never what was said.
+    Column("ref", Text, nullable=False),
+    Column("detail", String(16), nullable=False),
+    Column("writer", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
 )
 
 # What is left of a session that was forgotten: no name, no text.

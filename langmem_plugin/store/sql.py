@@ -14,16 +14,19 @@ from langmem_plugin.store.rows import from_micros, summary_of
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
 from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
-from langmem_plugin.store.sql_log import EMPTY_HEAD, SqlLog, head_of, read_entries, session_row
+from langmem_plugin.store.sql_events import SqlEvents
+from langmem_plugin.store.sql_fork import SqlFork
+from langmem_plugin.store.sql_log import SqlLog, read_entries
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
     """A `Store` on SQLite."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, writer: str = "") -> None:
         database = SqlDatabase(url)
-        SqlLog.__init__(self, database)
-        SqlDerived.__init__(self, database)
+        SqlLog.__init__(self, database, writer=writer)
+        SqlDerived.__init__(self, database, writer=writer)
 
     @property
     def database(self) -> SqlDatabase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
 
@@ -14,7 +14,7 @@ from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
-from langmem_plugin.store.sql_log import new_version, session_row
+from langmem_plugin.store.sql_sessions import Change, new_version, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
 _KEPT_OUT = (
@@ -47,6 +47,7 @@ class SqlConstraints:
     """What the user said to hold, in every state."""
 
     _database: SqlDatabase
+    _writer: str
 
     def constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
         """See `Store.constraints`."""
@@ -60,25 +61,34 @@ class SqlConstraints:
     def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
         """See `Store.add_constraint`."""
         with self._database.write() as connection:
-            _, version = new_version(connection, key, constraint.created_at)
+            changes = [_change(constraint)]
+            _, version = new_version(connection, key, constraint.created_at, changes, self._writer)
             return _insert(connection, key, constraint, version)
 
     def end_constraint(
-        self, key: SessionKey, constraint_id: str, state: ConstraintState, *, by: str | None = None
+        self,
+        key: SessionKey,
+        constraint_id: str,
+        state: ConstraintState,
+        *,
+        by: str | None = None,
+        now: datetime | None = None,
     ) -> Constraint:
         """See `Store.end_constraint`."""
         with self._database.write() as connection:
             constraint = _one(connection, key, constraint_id)
             if constraint.state is state:
                 return constraint
-            _, version = new_version(connection, key, constraint.created_at)
+            changes = [("constraint", constraint_id, state.value)]
+            _, version = new_version(connection, key, now or datetime.now(UTC), changes, self._writer)
             return _end(connection, constraint, state, version, by=by)
 
     def replace_constraint(self, key: SessionKey, constraint_id: str, new: Constraint) -> tuple[Constraint, Constraint]:
         """See `Store.replace_constraint`."""
         with self._database.write() as connection:
             old = _one(connection, key, constraint_id)
-            _, version = new_version(connection, key, new.created_at)
+            changes = [_change(new), ("constraint", old.id, ConstraintState.SUPERSEDED.value)]
+            _, version = new_version(connection, key, new.created_at, changes, self._writer)
             kept = _insert(connection, key, new, version)
             return _end(connection, old, ConstraintState.SUPERSEDED, version, by=kept.id), kept
 
@@ -95,7 +105,8 @@ class SqlConstraints:
             )
             if marked == constraint:
                 return constraint
-            new_version(connection, key, constraint.created_at)
+            changes = [("constraint", constraint_id, constraint.state.value)]
+            new_version(connection, key, datetime.now(UTC), changes, self._writer)
             connection.execute(
                 update(schema.constraints)
                 .where(schema.constraints.c.id == constraint_id)
@@ -113,7 +124,8 @@ class SqlConstraints:
         with self._database.write() as connection:
             if _shares(connection, key) is shared:
                 return
-            session_id, _ = new_version(connection, key, now)
+            changes = [("sharing", "owner", str(int(shared)))]
+            session_id, _ = new_version(connection, key, now, changes, self._writer)
             sessions = schema.sessions
             connection.execute(
                 update(sessions).where(sessions.c.id == session_id).values(shares_constraints=int(shared))
@@ -141,7 +153,7 @@ class SqlConstraints:
             connection.execute(update(sessions).where(sessions.c.id == row["id"]).values(refined_seq=upto))
             if not fresh:
                 return ()
-            _, version = new_version(connection, key, fresh[0].created_at)
+            _, version = new_version(connection, key, fresh[0].created_at, list(map(_change, fresh)), self._writer)
             return tuple(_insert(connection, key, constraint, version) for constraint in fresh)
 
 
@@ -181,6 +193,10 @@ def _end(
         .values(state=state.value, ended_version=ended, superseded_by=by)
     )
     return replace(constraint, state=state, ended_version=ended, superseded_by=by)
+
+
+def _change(constraint: Constraint) -> Change:
+    return ("constraint", constraint.id, constraint.state.value)
 
 
 def _shares(connection: Connection, key: SessionKey) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -17,8 +18,9 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
-from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of
-from langmem_plugin.store.sql_log import chunks, fetch_entries, session_row
+from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of, to_micros
+from langmem_plugin.store.sql_log import chunks, fetch_entries
+from langmem_plugin.store.sql_sessions import note_events, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -46,8 +48,9 @@ _NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
 class SqlDerived:
     """Everything that a rebuild from the log gives back (guarantee G10)."""
 
-    def __init__(self, database: SqlDatabase) -> None:
+    def __init__(self, database: SqlDatabase, *, writer: str = "") -> None:
         self._database = database
+        self._writer = writer
         self._postings = PostingCache()
 
     # Keyword index
@@ -99,7 +102,9 @@ class SqlDerived:
                 newest_summary(connection, row["id"]),
             )
 
-    def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
+    def save_summary(
+        self, key: SessionKey, summary: Summary, *, expected: Summary | None, now: datetime | None = None
+    ) -> bool:
         """See `Store.save_summary`."""
         with self._database.write() as connection:
             row = session_row(connection, key)
@@ -122,6 +127,9 @@ class SqlDerived:
                     version=version,
                 )
             )
+            at = to_micros(now or datetime.now(UTC))
+            change = ("summary", str(summary.upto_seq), summary.method)
+            note_events(connection, row["id"], version, [change], writer="", at=at)
         return True
 
     # Vectors

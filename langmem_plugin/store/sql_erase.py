@@ -17,9 +17,18 @@ from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import Erased
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
-from langmem_plugin.store.sql_log import chunks, new_version, session_row, subject_of
+from langmem_plugin.store.sql_log import chunks
+from langmem_plugin.store.sql_sessions import new_version, session_row, subject_of
 
-_CHILDREN = (schema.postings, schema.embeddings, schema.summaries, schema.staged, schema.messages, schema.turns)
+_CHILDREN = (
+    schema.events,
+    schema.postings,
+    schema.embeddings,
+    schema.summaries,
+    schema.staged,
+    schema.messages,
+    schema.turns,
+)
 _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
     (schema.staged, ("body", "message_id", "turn_id")),
@@ -36,6 +45,7 @@ class SqlErasure:
 
     _database: SqlDatabase
     _postings: PostingCache
+    _writer: str
 
     def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
         """See `Store.forget`."""
@@ -84,7 +94,7 @@ class SqlErasure:
             if not rows:
                 return Erased()
             gone = [row["seq"] for row in rows]
-            _, version = new_version(connection, key, now)
+            _, version = new_version(connection, key, now, [("forgotten", str(len(rows)), "")], self._writer)
             seen.keys.append(key)
             seen.versions.append(version)
             for row in rows:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy import exc as sql_errors
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
@@ -15,10 +14,10 @@ from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.holder import HELD, this_process
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.rows import (
     ENTRY_COLUMNS,
-    Row,
     constraint_row,
     dump_attachment,
     entry_of,
@@ -26,14 +25,12 @@ from langmem_plugin.store.rows import (
     staged_of,
     to_micros,
 )
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, begin_session, head_of, note_events, session_row
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
-_SESSION = select(schema.sessions).where(
-    schema.sessions.c.owner == bindparam("owner"), schema.sessions.c.session == bindparam("session")
-)
 _ENTRIES = (
     select(*ENTRY_COLUMNS)
     .join(
@@ -50,15 +47,14 @@ _TURN_STATE = select(schema.turns.c.state).where(
     schema.turns.c.session_id == bindparam("session_id"), schema.turns.c.turn_id == bindparam("turn_id")
 )
 
-EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
-"""A session that nobody wrote to."""
-
 
 class SqlLog:
     """What was said, turn by turn."""
 
-    def __init__(self, database: SqlDatabase) -> None:
+    def __init__(self, database: SqlDatabase, *, writer: str = "") -> None:
         self._database = database
+        self._writer = writer
+        self._holder = this_process()
 
     def head(self, key: SessionKey) -> Head:
         """See `Store.head`."""
@@ -79,18 +75,19 @@ class SqlLog:
     def stage(self, key: SessionKey, turn_id: str, staged: Sequence[Staged], *, position: int, now: datetime) -> None:
         """See `Store.stage`."""
         with self._database.write() as connection:
-            session_id = _begin_session(connection, key, now)["id"]
+            session_id = begin_session(connection, key, now)["id"]
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
+            held = {"holder": self._holder, "held_until": to_micros(now + HELD)}
             if state is None:
                 connection.execute(
                     insert(schema.turns).values(
-                        session_id=session_id, turn_id=turn_id, state="pending", started_at=to_micros(now)
+                        session_id=session_id, turn_id=turn_id, state="pending", started_at=to_micros(now), **held
                     )
                 )
-            elif state == "aborted":
-                _set_turn(connection, session_id, turn_id, state="pending", ended_at=None)
+            else:
+                _set_turn(connection, session_id, turn_id, state="pending", ended_at=None, **held)
             try:
                 if staged:
                     connection.execute(insert(schema.staged), _staged_rows(session_id, turn_id, staged, position))
@@ -105,19 +102,25 @@ class SqlLog:
             if row is None:
                 return []
             open_turns = connection.execute(
-                select(turns.turn_id, turns.started_at)
+                select(turns.turn_id, turns.started_at, turns.holder, turns.held_until)
                 .where(turns.session_id == row["id"], turns.state == "pending")
                 .order_by(turns.started_at)
             ).all()
             found = []
-            for turn_id, started_at in open_turns:
+            for turn_id, started_at, holder, until in open_turns:
                 rows = connection.execute(
                     select(schema.staged)
                     .where(staged.session_id == row["id"], staged.turn_id == turn_id)
                     .order_by(staged.position)
                 ).mappings()
                 found.append(
-                    PendingTurn(turn_id=turn_id, staged=tuple(map(staged_of, rows)), started_at=from_micros(started_at))
+                    PendingTurn(
+                        turn_id=turn_id,
+                        staged=tuple(map(staged_of, rows)),
+                        started_at=from_micros(started_at),
+                        holder=holder,
+                        held_until=None if until is None else from_micros(until),
+                    )
                 )
         return found
 
@@ -130,13 +133,15 @@ class SqlLog:
     def commit(self, key: SessionKey, turn_id: str, write: TurnWrite, *, now: datetime) -> Head:
         """See `Store.commit`."""
         with self._database.write() as connection:
-            session = _begin_session(connection, key, now)
+            session = begin_session(connection, key, now)
             session_id, first = session["id"], session["last_seq"] + 1
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 return head_of(session)
             if state is None and write.begun:
                 raise TurnClosed(turn_id, "forgotten")
+            if write.expected_version is not None:
+                _check_version(connection, session, write.expected_version)
             version = session["version"] + 1
             connection.execute(delete(schema.staged).where(_is_turn(schema.staged, session_id, turn_id)))
             values = {
@@ -161,6 +166,10 @@ class SqlLog:
                 )
             documents, terms = _add_postings(connection, session_id, write.terms, first)
             _add_constraints(connection, key, write, first, version)
+            changes = [("turn", turn_id, str(len(write.staged)))]
+            changes += [("constraint", new.id, new.state.value) for new in write.constraints]
+            changes += [("constraint", ended.id, ended.state.value) for ended in write.ended]
+            note_events(connection, session_id, version, changes, writer=self._writer, at=to_micros(now))
             changed = {
                 "version": version,
                 "last_seq": first + len(write.staged) - 1,
@@ -173,6 +182,7 @@ class SqlLog:
             version=version,
             last_seq=changed["last_seq"],
             history_tokens=changed["history_tokens"],
+            first_seq=first if write.staged else 0,
             erased=session["erased_version"],
         )
 
@@ -226,18 +236,6 @@ class SqlLog:
         return found
 
 
-def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
-    """The one place where owner and session become a row (guarantee G7)."""
-    return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
-
-
-def subject_of(connection: Connection, key: SessionKey) -> str:
-    """What stands for a session in its tombstone: it names nobody, and differs between databases."""
-    instance = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance"))
-    parts = [part.encode() for part in (str(instance), key.owner, key.session)]
-    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()
-
-
 def read_entries(
     connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
@@ -256,38 +254,14 @@ def fetch_entries(connection: Connection, query: Select[Any], values: Mapping[st
     return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
 
 
-def new_version(connection: Connection, key: SessionKey, now: datetime) -> tuple[int, int]:
-    """Count one more change; gives the session's row id and its new version."""
-    row = _begin_session(connection, key, now)
-    version = row["version"] + 1
-    connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
-    return row["id"], version
-
-
-def _begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
-    row = session_row(connection, key)
-    if row is not None:
-        return row
-    query = select(schema.tombstones.c.version).where(schema.tombstones.c.subject == subject_of(connection, key))
-    connection.execute(
-        insert(schema.sessions).values(
-            owner=key.owner, session=key.session, created_at=to_micros(now), version=connection.scalar(query) or 0
-        )
+def _check_version(connection: Connection, session: RowMapping, expected: int) -> None:
+    """Refuse if anybody but the summary's projection changed the session since; what is before the trail counts."""
+    table = schema.events.c
+    behind = select(func.count()).where(
+        table.session_id == session["id"], table.version > expected, table.kind == "summary"
     )
-    row = session_row(connection, key)
-    if row is None:
-        raise LookupError("a session that was just made is not there")
-    return row
-
-
-def head_of(row: Row) -> Head:
-    """Where the session of this row stands."""
-    return Head(
-        version=row["version"],
-        last_seq=row["last_seq"],
-        history_tokens=row["history_tokens"],
-        erased=row["erased_version"],
-    )
+    if session["version"] != expected + (connection.scalar(behind) or 0):
+        raise VersionConflict(expected=expected, actual=session["version"])
 
 
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:

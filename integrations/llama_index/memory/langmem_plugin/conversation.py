@@ -99,7 +99,7 @@ class Conversation:
                 self._continue(turn, _steps(messages))
                 return
             first, *rest = _exchanges(messages)
-            if turn is not None and _same(first[0], turn.messages[-1]):  # the open turn's message, again
+            if turn is not None and same(first[0], turn.messages[-1]):  # the open turn's message, again
                 if first[1:]:
                     self._continue(turn, first[1:])
             else:
@@ -147,7 +147,7 @@ class Conversation:
     # -- turns ----------------------------------------------------------------------------
 
     def _put_user(self, message: Message, turn: Turn | None) -> None:
-        if turn is None or not _same(message, turn.messages[-1]):  # else: the same message, after an error
+        if turn is None or not any(same(message, one) for one in _newest_asked(turn.messages)):  # else: a retry
             self._close_unanswered()
             self._turn = self.session.begin(message)
 
@@ -197,6 +197,17 @@ def conversation(memory: Memory, session_id: str, *, owner: str) -> Conversation
         return known
 
 
+def _newest_asked(messages: Sequence[Message]) -> list[Message]:
+    """The open turn's newest run of user messages; only calls and results, such as a handoff's, come after it."""
+    asked: list[Message] = []
+    for message in reversed(messages):
+        if message.role is Role.USER:
+            asked.append(message)
+        elif asked:
+            break
+    return asked
+
+
 def _is_answer(messages: Sequence[Message]) -> bool:
     """Whether the last message is the assistant's and asks for no tool."""
     return bool(messages) and messages[-1].role is Role.ASSISTANT and not messages[-1].tool_calls
@@ -230,10 +241,10 @@ def _exchanges(messages: Iterable[Message]) -> list[list[Message]]:
 
 
 def _starts_with(messages: Sequence[Message], first: Sequence[Message]) -> bool:
-    return len(messages) >= len(first) and all(map(_same, messages, first))
+    return len(messages) >= len(first) and all(map(same, messages, first))
 
 
-def _same(one: Message, other: Message) -> bool:
+def same(one: Message, other: Message) -> bool:
     """Whether two deliveries are one message; what applications attach to it may differ."""
     return _said(one) == _said(other)
 
