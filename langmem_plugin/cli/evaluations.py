@@ -144,6 +144,35 @@ def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
+def _faults_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", metavar="URL", help="an empty database to try (a SQLite file of its own each)")
+    for name, number, what in (
+        ("kills", 2_000, "writing processes that are killed"),
+        ("kills-with-vectors", 200, "of them, that embed into Chroma"),
+        ("controls", 20, "that write a turn in two, which must be found out"),
+        ("processes", 8, "that write at once"),
+        ("threads", 8, "of each"),
+        ("turns", 50, "of each thread"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
+
+
+def _faults(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import faults
+
+    found = faults.measure(
+        url=arguments.url,
+        kills=arguments.kills,
+        kills_with_vectors=arguments.kills_with_vectors,
+        controls=arguments.controls,
+        processes=arguments.processes,
+        threads=arguments.threads,
+        turns=arguments.turns,
+        progress=_progress,
+    )
+    return faults.to_markdown(found), found
+
+
 EVALUATIONS = (
     Evaluation(
         name="overhead",
@@ -168,6 +197,12 @@ EVALUATIONS = (
         help="how many of the users' standing statements the rules find, and how many they make up",
         add_arguments=_constraints_arguments,
         run=_constraints,
+    ),
+    Evaluation(
+        name="faults",
+        help="whether anything acknowledged is lost when writing processes are killed, crowded and doubled",
+        add_arguments=_faults_arguments,
+        run=_faults,
     ),
     Evaluation(
         name="frameworks",
