@@ -29,6 +29,7 @@ from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
+from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watcher, Watchers
@@ -121,7 +122,8 @@ class Memory:
 
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
-                `sqlite://` for one that lives as long as the process.
+                `sqlite://` for one that lives as long as the process, or
+                `postgresql://user:password@host/database`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -153,7 +155,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = SqlStore(url, writer=writer)
+        store = open_store(url, writer=writer)
         try:
             index = None
             where = vectors or _beside(store)
