@@ -34,6 +34,9 @@ from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watcher, Watchers
 
+_SYNC_WAIT_S = 60.0
+"""How long a commit waits for the work behind where that was asked for."""
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -59,6 +62,7 @@ class Memory:
         clock: Callable[[], datetime],
         confirm: Confirm | None = None,
         extractor: ChatModel | None = None,
+        sync: bool = False,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -97,7 +101,7 @@ class Memory:
             recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
             calibration=Calibration(),
             ledger=Ledger(config.spend),
-            note=self._runner.note,
+            note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
             watchers=Watchers(confirm),
@@ -117,6 +121,7 @@ class Memory:
         writer: str = "",
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
+        sync: bool = False,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -143,6 +148,8 @@ class Memory:
             confirm: Asked about each constraint that is only proposed, right after the turn
                 is committed and in its thread: True makes it active, False revokes it, None
                 leaves it proposed, and so does an exception.
+            sync: For scripts: a turn's commit returns when what is behind it is done, summaries by
+                a model included (at most a minute). A conversation should never wait for that.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -172,6 +179,7 @@ class Memory:
                 clock=clock,
                 confirm=confirm,
                 extractor=as_chat_model(extractor),
+                sync=sync,
             )
         except BaseException:
             store.close()
@@ -328,6 +336,10 @@ class Memory:
     def _refined(self, key: SessionKey, events: list[ConstraintEvent]) -> None:
         self._engine.watchers.tell(events)
         settle(self._engine, key, [one.constraint for one in events if one.change == "proposed"])
+
+    def _note_and_wait(self, key: SessionKey) -> None:
+        self._runner.note(key)
+        self._runner.wait(_SYNC_WAIT_S)
 
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:

@@ -173,6 +173,18 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
     return faults.to_markdown(found), found
 
 
+def _erasure_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--owners", type=int, default=1_000, metavar="N", help="who said something (1000)")
+    parser.add_argument("--erased", type=int, default=100, metavar="N", help="of them, to be forgotten (100)")
+
+
+def _erasure(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import erasure
+
+    found = erasure.measure(owners=arguments.owners, erased=arguments.erased, progress=_progress)
+    return erasure.to_markdown(found), found
+
+
 EVALUATIONS = (
     Evaluation(
         name="overhead",
@@ -203,6 +215,12 @@ EVALUATIONS = (
         help="whether anything acknowledged is lost when writing processes are killed, crowded and doubled",
         add_arguments=_faults_arguments,
         run=_faults,
+    ),
+    Evaluation(
+        name="erasure",
+        help="how much of what owners said is in any file after they were forgotten",
+        add_arguments=_erasure_arguments,
+        run=_erasure,
     ),
     Evaluation(
         name="frameworks",
