@@ -138,6 +138,15 @@ class Budget(_Settings):
         """Tokens for the prompt: the total without the completion reserve."""
         return self.max_tokens - self.completion
 
+    def with_prompt(self, prompt: int) -> Budget:
+        """The same budget with so many tokens for the prompt; amounts given in tokens are cut to fit."""
+        cut = {
+            portion: min(amount, prompt)
+            for portion in get_args(Portion)
+            if isinstance(amount := getattr(self, portion), int)
+        }
+        return self.model_copy(update={"max_tokens": prompt + self.completion, **cut})
+
     def tokens(self, portion: Portion) -> int:
         """A segment's limit in tokens, whichever way it was given."""
         amount: int | float = getattr(self, portion)
@@ -149,7 +158,7 @@ class WindowConfig(_Settings):
 
     high: Share = 0.70
     """Reaching this, the oldest exchanges are planned out ..."""
-    low: Share = 0.35
+    low: Share = 0.20
     """... until this is left."""
 
     @model_validator(mode="after")
@@ -166,6 +175,9 @@ class SummaryConfig(_Settings):
     max_tokens: Annotated[int, Field(ge=32)] = 600
     chunk_tokens: Annotated[int, Field(ge=128)] = 3_000
     """How much of the leaving text one call of the summariser reads."""
+    min_quality: Share = 0.0
+    """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
+    Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
 
 
 class RecallConfig(_Settings):
@@ -203,6 +215,21 @@ class ConstraintsConfig(_Settings):
     """A longer statement is only proposed."""
 
 
+class SpendConfig(_Settings):
+    """Limits on what is spent, by the tokens that providers report; None for no limit."""
+
+    session_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Prompt and answer together, of one session within the span; past it, `SpendExceeded`."""
+    owner_tokens: Annotated[int, Field(gt=0)] | None = None
+    """The same for all sessions of an owner."""
+    span_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 86_400.0
+    """The sliding span, seconds."""
+    warn: Share = 0.8
+    """From this part of a limit on, the report has a note."""
+    turn_calls: Annotated[int, Field(gt=0)] | None = None
+    """Calls of the model within one turn: stops a tool loop that does not end."""
+
+
 class MemoryConfig(_Settings):
     """Everything a memory can be told; every field has a default that works."""
 
@@ -211,6 +238,9 @@ class MemoryConfig(_Settings):
     summary: SummaryConfig = Field(default_factory=SummaryConfig)
     recall: RecallConfig = Field(default_factory=RecallConfig)
     constraints: ConstraintsConfig = Field(default_factory=ConstraintsConfig)
+    spend: SpendConfig = Field(default_factory=SpendConfig)
+    open_sessions: Annotated[int, Field(ge=1)] = 1_024
+    """Sessions kept ready in memory; the least recently used are let go and read again on demand."""
     max_message_chars: Annotated[int, Field(gt=0)] = 8_000_000
     """A longer message is refused with `InvalidMessage`."""
 

@@ -7,18 +7,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from langmem_plugin.config import MemoryConfig
+from langmem_plugin.config import MemoryConfig, SpendConfig
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
-from langmem_plugin.tokens import TokenCounter
+from langmem_plugin.tokens import Calibration, TokenCounter
 from langmem_plugin.watching import Watchers
 
 Said: TypeAlias = Message | str
 """A message, or the text of one."""
+
+
+_MAX_NAME_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,10 @@ class Engine:
     config: MemoryConfig
     clock: Callable[[], datetime]
     recaller: Recaller
+    calibration: Calibration = field(default_factory=Calibration)
+    """What providers report against what is counted."""
+    ledger: Ledger = field(default_factory=lambda: Ledger(SpendConfig()))
+    """What sessions and owners have used."""
     note: Callable[[SessionKey], None]
     """Tells the runner that the session changed; never blocks."""
     erase: Callable[[SessionKey], None]
@@ -57,13 +65,15 @@ def as_message(said: Said, role: Role) -> Message:
 
 def check_name(field: str, value: object) -> None:
     """Ids are compared and indexed as they are, so what a database cannot hold is refused."""
-    want = "use 1 to 512 characters, without NUL and lone surrogates"
+    want = "use 1 to 512 characters (at most 1024 bytes), without NUL and lone surrogates"
     if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
         raise InvalidSetting(field, value if isinstance(value, str) else type(value).__name__, want)
     try:
-        value.encode()
+        size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidSetting(field, value, want) from error
+    if size > _MAX_NAME_BYTES:  # what PostgreSQL can index, two at a time
+        raise InvalidSetting(field, value, want)
 
 
 def session_key(session_id: str, owner: str) -> SessionKey:

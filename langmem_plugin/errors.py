@@ -5,6 +5,7 @@ LangmemPluginError
 ├── InvalidSetting (ValueError)        a setting or argument that cannot work
 ├── MissingExtra (ImportError)         an optional package is not installed
 ├── BudgetTooSmall                     what must be sent does not fit the budget
+├── SpendExceeded                      a limit on tokens or calls is reached
 ├── InvalidMessage (ValueError)        a message that cannot be kept or sent
 ├── SessionError
 │   ├── TurnClosed                     the turn was committed or aborted already
@@ -63,6 +64,21 @@ class BudgetTooSmall(LangmemPluginError):
         what = what or f"system prompt, tools, {constraints} constraints and the new message"
         advice = "raise it or revoke a constraint" if constraints else "raise it or shorten the message"
         super().__init__(f"{what} need {needed} tokens, the budget is {available}; {advice}")
+
+
+class SpendExceeded(LangmemPluginError):
+    """A limit of `SpendConfig` is reached: no request is built until there is room again."""
+
+    def __init__(self, what: str, *, used: int, limit: int, unit: str, span_s: float | None) -> None:
+        self.what = what
+        """"session", "owner" or "turn"."""
+        self.used = used
+        self.limit = limit
+        self.unit = unit
+        self.span_s = span_s
+        when = "" if span_s is None else f" in {span_s:g} seconds"
+        advice = "end the turn" if span_s is None else "wait"
+        super().__init__(f"the {what} has used {used} {unit}{when}, the limit is {limit}; {advice} or raise the limit")
 
 
 class InvalidMessage(LangmemPluginError, ValueError):

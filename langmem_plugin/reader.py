@@ -10,7 +10,7 @@ from typing import Any, Literal
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context.assembly import assemble
 from langmem_plugin.context.prefix import prefix_tokens
-from langmem_plugin.context.request import Context, Document, View
+from langmem_plugin.context.request import Context, ContextReport, Document, View
 from langmem_plugin.engine import Engine
 from langmem_plugin.messages import Message
 from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
@@ -34,6 +34,8 @@ class Reader:
             self._requests = _Requests()
             self.history_tokens = 0
             """What the last request had for history; plans for turns that asked for no context of their own."""
+            self.report: ContextReport | None = None
+            """Of the newest request that was built here."""
 
     def snapshot(self) -> tuple[Snapshot, tuple[Entry, ...]]:
         """The session now; entries that were read before are not read again."""
@@ -67,9 +69,15 @@ class Reader:
         recall_as: Literal["prefix", "pair"] = "prefix",
         turn_id: str = "",
         asked: Message | None = None,
+        calls: int = 0,
+        other_tokens: int = 0,
     ) -> Context:
         """Build a request; see `Session.context` and `Turn.context`."""
         engine = self._engine
+        notes = engine.ledger.check(self._key, now=engine.clock(), calls=calls)
+        within, kept_free = self._corrected(budget or engine.config.budget, other_tokens)
+        if kept_free:
+            notes.append(f"{kept_free} tokens kept free: the provider reported more tokens than were counted")
         snapshot, entries = self.snapshot()
         if pending:
             first = snapshot.head.last_seq + 1
@@ -91,7 +99,7 @@ class Reader:
             view,
             counter=engine.counter,
             config=engine.config,
-            budget=budget or engine.config.budget,
+            budget=within,
             system=system,
             tools=tools,
             query=query,
@@ -108,7 +116,22 @@ class Reader:
             parts.get(part, 0) for part in ("system", "constraints", "tools")
         )
         repeated = prefix_tokens(previous, context.messages, engine.counter)
-        return replace(context, report=replace(context.report, prefix_tokens=repeated))
+        report = replace(context.report, prefix_tokens=repeated, notes=(*notes, *context.report.notes))
+        self.report = report
+        return replace(context, report=report)
+
+    def _corrected(self, budget: Budget, other_tokens: int) -> tuple[Budget, int]:
+        """The budget without what goes along besides, and by what the provider was seen to count more."""
+        prompt = max(1, self._engine.calibration.fitting(budget.prompt) - other_tokens)
+        if prompt == budget.prompt:
+            return budget, 0
+        return budget.with_prompt(prompt), max(0, budget.prompt - other_tokens - prompt)
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Say in the newest request's report what was done to it after it was built."""
+        with self._lock:
+            if self.report is not None and notes:
+                self.report = replace(self.report, notes=(*self.report.notes, *notes))
 
 
 def _most_hits(budget: Budget, config: MemoryConfig) -> int:

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 from langmem_plugin.config import Budget
 from langmem_plugin.context.constraints_block import missing
-from langmem_plugin.context.request import Context, Document
+from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.engine import Engine, Said, as_message, check_name, session_key
 from langmem_plugin.errors import ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
-from langmem_plugin.messages import Role
+from langmem_plugin.inspection.visible import Visible
+from langmem_plugin.messages import Role, Usage
 from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import (
@@ -33,7 +34,7 @@ from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
 
-class Session:
+class Session(Visible):
     """One conversation; open it with `Memory.session`.
 
     Thread-safe. Reading never waits for a model, but for the query's embedding
@@ -136,6 +137,9 @@ class Session:
         if turn_id is not None:
             check_name("turn_id", turn_id)
         staged = stage(self._engine, said)
+        for message in said:
+            if message.usage is not None:
+                self.report_usage(message.usage)
         return commit(
             self._engine,
             self._key,
@@ -156,6 +160,7 @@ class Session:
         budget: Budget | None = None,
         documents: Sequence[Document] = (),
         recall_as: Literal["prefix", "pair"] = "prefix",
+        other_tokens: int = 0,
     ) -> Context:
         """Assemble what the model should see next, within a token budget.
 
@@ -172,12 +177,14 @@ class Session:
             recall_as: "prefix" puts what is recalled before the query's text. "pair"
                 leaves the query out, for a framework that adds it itself, and shows what
                 is recalled as a user/assistant pair at the end.
+            other_tokens: Tokens of what you send along besides; taken off the budget.
 
         Returns:
             The messages in order, and a report of tokens per section and what was cut.
 
         Raises:
             BudgetTooSmall: System prompt, tools, constraints and query alone exceed the budget.
+            SpendExceeded: A limit of `MemoryConfig.spend` is reached.
 
         Example:
             >>> from langmem_plugin import Memory
@@ -197,7 +204,37 @@ class Session:
             budget=budget,
             documents=documents,
             recall_as=recall_as,
+            other_tokens=other_tokens,
         )
+
+    def report_usage(self, usage: Usage, *, counted: int = 0, model: str = "") -> None:
+        """Say what a provider reported for a request of this session.
+
+        It counts towards the limits of `MemoryConfig.spend`. Where the provider counted more
+        than this memory did, later requests are built that much smaller (guarantee G1).
+        Messages that carry their usage are reported by themselves.
+
+        Args:
+            usage: As the provider reported it.
+            counted: Tokens of the request as this memory counted them; 0 if unknown.
+            model: The model's name.
+        """
+        engine = self._engine
+        engine.ledger.add(self._key, usage.total_tokens, now=engine.clock())
+        engine.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+
+    @property
+    def report(self) -> ContextReport | None:
+        """The account of the newest request that this process built for the session; None before the first.
+
+        Where an adapter had to rebuild the request, because the model refused it as too
+        long, `notes` says so.
+        """
+        return self._reader.report
+
+    def add_notes(self, *notes: str) -> None:
+        """Add sentences to `report`: what an adapter did to the request after it was built."""
+        self._reader.add_notes(notes)
 
     def at(self, version: int, *, moment: datetime | None = None) -> PastSession:
         """The session as it was at an earlier version, to read: history, constraints, requests.
@@ -390,14 +427,6 @@ class Session:
 
     def _tell(self, what: ConstraintChange, constraint: Constraint, *, by: str | None = None) -> None:
         self._engine.watchers.tell([event(self._key, what, constraint, by=by)])
-
-    def _repr_html_(self) -> str:
-        """The session for a notebook: its timeline, window and constraints."""
-        from langmem_plugin.inspection import read_session, read_timeline, session_html
-        from langmem_plugin.markup import notebook
-
-        held = read_session(self._engine, self._key)
-        return notebook(session_html(read_timeline(self._engine, held), held))
 
     def _staged(self, turn_id: str) -> tuple[Staged, ...]:
         pending = self._engine.store.pending(self._key)

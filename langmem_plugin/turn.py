@@ -49,6 +49,8 @@ class Turn:
         self._attachment: Attachment | None = None
         self._attached_to: Message | None = None
         self._history_tokens = 0
+        self._sent = 0
+        """Tokens of the request that waits for its answer, as they were counted."""
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -97,6 +99,10 @@ class Turn:
                 return
             store.stage(self._key, self.id, staged, position=len(self._staged), now=staged[0].created_at)
             self._staged += staged
+            for message in said:
+                if message.usage is not None:
+                    self.session.report_usage(message.usage, counted=self._sent, model=_model_of(message))
+                    self._sent = 0
 
     def context(
         self,
@@ -105,6 +111,7 @@ class Turn:
         tools: Sequence[Mapping[str, Any]] = (),
         budget: Budget | None = None,
         documents: Sequence[Document] = (),
+        other_tokens: int = 0,
     ) -> Context:
         """The request for the next model call of this turn; see `Session.context`.
 
@@ -136,7 +143,10 @@ class Turn:
                 documents=documents,
                 turn_id=self.id,
                 asked=asked,
+                calls=sum(entry.message.role is Role.ASSISTANT for entry in entries),
+                other_tokens=other_tokens,
             )
+            self._sent = context.report.tokens_used + other_tokens
             if asked is not None:
                 self._attachment, self._attached_to = context.attachment, asked
             tokens = context.report.tokens
@@ -194,6 +204,17 @@ class Turn:
                 return
             self._engine.store.abort(self._key, self.id, now=self._engine.clock())
             self._state = "aborted"
+
+
+def _model_of(message: Message) -> str:
+    """The model's name, where the framework put it into the message."""
+    data = message.payload.data if message.payload is not None else {}
+    for place in (data.get("response_metadata"), data, message.metadata):
+        if isinstance(place, dict):
+            name = place.get("model_name") or place.get("model")
+            if isinstance(name, str):
+                return name
+    return ""
 
 
 def _opening(staged: Sequence[Staged]) -> int | None:

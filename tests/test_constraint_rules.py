@@ -269,17 +269,17 @@ def test_labelled_set(split: str) -> None:
     """Precision and recall on the labelled messages stand above what was measured, less a margin."""
     lines = [line for line in read_labelled(LABELLED) if line["split"] == split]
     overall, *by_kind = labelled_scores(lines)
-    assert overall.precision >= 0.95
+    assert overall.precision >= 0.96
     assert overall.recall >= 0.95
     for score in by_kind:
-        assert score.precision >= 0.85, score
-        assert score.recall >= 0.80, score
+        assert score.precision >= 0.92, score
+        assert score.recall >= 0.92, score
 
 
 def test_labelled_set_is_what_it_says() -> None:
     """Every label is a span of its message; every language file is exercised; a third is held out."""
     lines = read_labelled(LABELLED)
-    assert len(lines) >= 300
+    assert len(lines) >= 600
     assert len({line["text"] for line in lines}) == len(lines)
     for line in lines:
         for label in line["labels"]:

@@ -454,7 +454,7 @@ def test_another_model_counts_anew(tmp_path):
 def test_what_was_recalled_stays_with_its_message(tmp_path):
     """G13: the request after a turn begins with the bytes of the turn's own request, through a restart too."""
     url = f"sqlite:///{tmp_path / 'memory.db'}"
-    budget = Budget(max_tokens=700, completion=0, recall=0.25, recall_max=0.25)
+    budget = Budget(max_tokens=800, completion=0, recall=0.25, recall_max=0.25)
     with Memory.open(url) as memory:
         session = memory.session("s", owner="ann")
         session.add("The code of the garage is 7714-B.", assistant("Noted."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
@@ -13,9 +13,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 
 from langchain_langmem_plugin.alignment import unrecorded
+from langchain_langmem_plugin.caching import boundaries, marked
 from langchain_langmem_plugin.convert import from_core_all, to_core
 from langchain_langmem_plugin.open_turns import OpenTurns
 from langchain_langmem_plugin.recording import record, same_words
+from langchain_langmem_plugin.retrying import Retrying
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request import Context
@@ -32,7 +34,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
     and sends the memory's request in place of the state's messages. The state itself is
     never changed, so checkpoints, interrupts and other middleware see it whole. The turn
     is committed when the agent ends; if the model fails it stays pending, and the next
-    run with the same message goes on with it.
+    run with the same message goes on with it. A request that the model refuses as too long is
+    rebuilt smaller and sent again, at most three times; `session.report` says so.
 
     One instance serves every thread. What is recorded is what the state holds when the
     model is called, so middleware that redacts does so before anything is kept. The log
@@ -46,6 +49,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         session_id: The session, or a callable from the runtime; the run's `thread_id` if
             not given. A sub-agent needs one of its own.
         budget: Limits in tokens; the memory's own if not given.
+        cache_control: Marks for Anthropic's prompt cache, such as `{"type": "ephemeral"}`, set
+            where requests repeat; none if not given. Other providers take no such marks.
 
     Raises:
         InvalidSetting: When a model is called: there is neither session_id nor thread_id.
@@ -65,6 +70,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         owner: str | Callable[[Any], str],
         session_id: str | Callable[[Any], str] | None = None,
         budget: Budget | None = None,
+        cache_control: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.tools = []
@@ -72,6 +78,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self._owner = owner
         self._session_id = session_id
         self._budget = budget
+        self._cache_control = dict(cache_control) if cache_control else None
         self._turns = OpenTurns()
 
     def wrap_model_call(
@@ -79,24 +86,34 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
         remembered, turn = self._remember(request)
-        try:
-            return handler(remembered)
-        except BaseException:
-            if turn is not None:
-                self._turns.failed(turn)
-            raise
+        retrying = self._retrying(remembered)
+        while True:
+            try:
+                return handler(remembered)
+            except BaseException as error:
+                smaller = retrying.after(error)
+                if smaller is None:
+                    if turn is not None:
+                        self._turns.failed(turn)
+                    raise
+                remembered = _with_messages(remembered, smaller)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
         remembered, turn = await asyncio.to_thread(self._remember, request)
-        try:
-            return await handler(remembered)
-        except BaseException:
-            if turn is not None:
-                self._turns.failed(turn)
-            raise
+        retrying = self._retrying(remembered)
+        while True:
+            try:
+                return await handler(remembered)
+            except BaseException as error:
+                smaller = retrying.after(error)
+                if smaller is None:
+                    if turn is not None:
+                        self._turns.failed(turn)
+                    raise
+                remembered = _with_messages(remembered, smaller)
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Commit the turn with the answer that the agent ended on."""
@@ -124,11 +141,17 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         conversation = from_core_all(context.conversation)
         if not conversation:
             return request, turn
-        changed = request.override(
-            messages=cast("list[AnyMessage]", [*before, *conversation, *after]),
-            system_message=with_constraints(first, given, context.system),
-        )
+        sent = with_constraints(first, given, context.system)
+        messages: list[BaseMessage] = [*before, *conversation, *after]
+        if self._cache_control is not None:
+            ends = [len(before) + end for end in boundaries(context)]
+            sent, messages = marked(sent, messages, given=given, ends=ends, control=self._cache_control)
+        changed = request.override(messages=cast("list[AnyMessage]", messages), system_message=sent)
         return changed, turn
+
+    def _retrying(self, request: ModelRequest[Any]) -> Retrying:
+        sent = [*([request.system_message] if request.system_message else []), *request.messages]
+        return Retrying(sent, session=self._session(request.runtime), counter=self._memory.counter)
 
     def _record(self, session: Session, messages: Sequence[BaseMessage], *, finish: bool) -> Turn | None:
         with self._turns.lock(session):
@@ -143,20 +166,22 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         system: str,
         others: Sequence[BaseMessage],
     ) -> Context:
-        budget = self._budget or self._memory.config.budget
         taken = sum(self._memory.counter.count_message(to_core(message)) for message in others)
-        if taken:
-            budget = budget.model_copy(update={"max_tokens": max(1, budget.max_tokens - taken)})
-        tools = _schemas(request)
+        given: dict[str, Any] = {
+            "system": system,
+            "tools": _schemas(request),
+            "budget": self._budget,
+            "other_tokens": taken,
+        }
         if turn is None:
-            return session.context(system=system, tools=tools, budget=budget)
+            return session.context(**given)
         try:
-            return turn.context(system=system, tools=tools, budget=budget)
+            return turn.context(**given)
         except BudgetTooSmall:
             self._turns.failed(turn)
             # If the rest fits, the user's message is what is too large. Left in the open turn it
             # would be in every later request too; in the log it can leave the window.
-            session.context(system=system, tools=tools, budget=budget)
+            session.context(**given)
             self._put_by(session, turn)
             raise
 
@@ -176,6 +201,12 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         elif not isinstance(session_id, str):
             session_id = session_id(runtime)
         return self._memory.session(session_id, owner=owner)
+
+
+def _with_messages(request: ModelRequest[Any], messages: Sequence[BaseMessage]) -> ModelRequest[Any]:
+    system = messages[0] if messages and messages[0].type == "system" else None
+    rest = messages[1:] if system is not None else messages
+    return request.override(messages=cast("list[AnyMessage]", list(rest)), system_message=cast("Any", system))
 
 
 def _thread_id(runtime: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from langchain_core.messages import SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
 from langchain_core.runnables.base import RunnableLike, coerce_to_runnable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
@@ -20,6 +20,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langchain_langmem_plugin.convert import from_core_all, to_core_all
 from langchain_langmem_plugin.prompting import merge_systems, rendered_without_history
 from langchain_langmem_plugin.recording import same_words
+from langchain_langmem_plugin.retrying import Retrying
 from langchain_langmem_plugin.saying import asked_in, said_in
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
@@ -47,7 +48,9 @@ def with_memory(
 
     A turn is saved when the input arrives and committed with the output. If the runnable
     fails, or its stream is broken, cancelled or not read to the end, the turn is taken
-    back and the session is as before. An output that calls tools leaves the turn open
+    back and the session is as before. A request that the model refuses as too long is
+    rebuilt smaller and sent again, at most three times, and the session's report says so;
+    an agent is not run again, because it would run its tools again. An output that calls tools leaves the turn open
     for the tools' results.
 
     Without `history_messages_key` the runnable is given the whole request as a list of
@@ -113,6 +116,11 @@ class _Run:
     began: bool
     given: Any
     shown: Sequence[Message]
+    sent: Sequence[BaseMessage] = ()
+    """What the runnable is given, as a request."""
+    rebuild: Callable[[Sequence[BaseMessage]], Any] | None = None
+    """From other messages in place of `sent` to what the runnable is given."""
+    retrying: Retrying | None = None
 
 
 class _WithMemory(Runnable[Any, Any]):
@@ -150,7 +158,7 @@ class _WithMemory(Runnable[Any, Any]):
         config = ensure_config(config)
         run = self._begin(input, config)
         try:
-            output = self._inner.invoke(run.given, config, **kwargs)
+            output = self._call(run, config, kwargs)
             self._finish(run, output)
         except BaseException:
             _take_back(run)
@@ -162,7 +170,7 @@ class _WithMemory(Runnable[Any, Any]):
         config = ensure_config(config)
         run = await self._abegin(input, config)
         try:
-            output = await self._inner.ainvoke(run.given, config, **kwargs)
+            output = await self._acall(run, config, kwargs)
             await asyncio.to_thread(self._finish, run, output)
         except BaseException:
             _take_back(run)
@@ -175,9 +183,17 @@ class _WithMemory(Runnable[Any, Any]):
         run = self._begin(input, config)
         whole = _Whole()
         try:
-            for chunk in self._inner.stream(run.given, config, **kwargs):
-                whole.add(chunk)
-                yield chunk
+            again = True
+            while again:
+                again = False
+                try:
+                    for chunk in self._inner.stream(run.given, config, **kwargs):
+                        whole.add(chunk)
+                        yield chunk
+                except Exception as error:
+                    again = whole.value is None and self._smaller(run, error)
+                    if not again:
+                        raise
             self._finish(run, whole.value)
         except BaseException:  # GeneratorExit too: the consumer left early
             _take_back(run)
@@ -189,13 +205,49 @@ class _WithMemory(Runnable[Any, Any]):
         run = await self._abegin(input, config)
         whole = _Whole()
         try:
-            async for chunk in self._inner.astream(run.given, config, **kwargs):
-                whole.add(chunk)
-                yield chunk
+            again = True
+            while again:
+                again = False
+                try:
+                    async for chunk in self._inner.astream(run.given, config, **kwargs):
+                        whole.add(chunk)
+                        yield chunk
+                except Exception as error:
+                    again = whole.value is None and self._smaller(run, error)
+                    if not again:
+                        raise
             await asyncio.to_thread(self._finish, run, whole.value)
         except BaseException:  # GeneratorExit and CancelledError too
             _take_back(run)
             raise
+
+    def _call(self, run: _Run, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
+        while True:
+            try:
+                return self._inner.invoke(run.given, config, **kwargs)
+            except Exception as error:
+                if not self._smaller(run, error):
+                    raise
+
+    async def _acall(self, run: _Run, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
+        while True:
+            try:
+                return await self._inner.ainvoke(run.given, config, **kwargs)
+            except Exception as error:
+                if not self._smaller(run, error):
+                    raise
+
+    def _smaller(self, run: _Run, error: Exception) -> bool:
+        """Give the runnable less, if the model refused its request as too long; False if that is not so."""
+        if run.rebuild is None or type(self._inner).__module__.startswith("langgraph"):
+            return False  # an agent that runs again may run its tools again
+        if run.retrying is None:
+            run.retrying = Retrying(run.sent, session=run.turn.session, counter=self._memory.counter)
+        messages = run.retrying.after(error)
+        if messages is None:
+            return False
+        run.given = run.rebuild(messages)
+        return True
 
     def _begin(self, given: Any, config: RunnableConfig) -> _Run:
         session = self._session(config)
@@ -246,10 +298,14 @@ class _WithMemory(Runnable[Any, Any]):
         messages = [*([sent] if sent is not None else []), *from_core_all(context.conversation)]
         run.shown = context.conversation
         key = self._keys.input
-        if isinstance(given, Mapping):
-            run.given = {**given, key or next(iter(given)): messages}
-        else:
-            run.given = messages
+
+        def rebuild(messages: Sequence[BaseMessage]) -> Any:
+            if isinstance(given, Mapping):
+                return {**given, key or next(iter(given)): list(messages)}
+            return list(messages)
+
+        run.sent, run.rebuild = messages, rebuild
+        run.given = rebuild(messages)
 
     def _show_history(self, run: _Run, session: Session, given: Any, new: Sequence[Message]) -> None:
         if not isinstance(given, Mapping):
@@ -272,7 +328,14 @@ class _WithMemory(Runnable[Any, Any]):
         history = from_core_all(context.conversation)
         # The turn's earlier messages, if it goes on after tool calls, belong before the new ones.
         history += from_core_all(run.turn.messages[: len(run.turn.messages) - len(new)])
-        run.given = {**given, key: [*([SystemMessage(constraints)] if constraints else []), *history]}
+        before = [*([SystemMessage(constraints)] if constraints else []), *history]
+        asked = from_core_all(new)  # the prompt adds it: it belongs to the request, not to what is given
+
+        def rebuild(messages: Sequence[BaseMessage]) -> Any:
+            return {**given, key: list(messages[: len(messages) - len(asked)])}
+
+        run.sent, run.rebuild = [*before, *asked], rebuild
+        run.given = {**given, key: before}
         run.shown = context.conversation
 
     def _finish(self, run: _Run, output: Any) -> None:

@@ -98,6 +98,39 @@ def _recall(arguments: argparse.Namespace) -> Outcome:
     return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
 
 
+def _prefix_arguments(parser: argparse.ArgumentParser) -> None:
+    _conversations_arguments(parser)
+    parser.add_argument("--embedder", metavar="NAME", help="recall by meaning, too; as for recall")
+    parser.add_argument("--most", type=int, metavar="N", help="only so many conversations (all)")
+    parser.add_argument("--others", action="store_true", help="also what LangChain and LlamaIndex bring along")
+
+
+def _prefix(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.embedders import as_embedder
+    from langmem_plugin.evaluation import others, prefix
+    from langmem_plugin.evaluation.loaders import load
+    from langmem_plugin.memory import Memory
+    from langmem_plugin.tokens import TokenCounter
+
+    embedder = as_embedder(arguments.embedder)
+    conversations = load(arguments.data)[: arguments.most]
+    rows = prefix.prefix_level(
+        conversations,
+        lambda clock: Memory.open(embedder=embedder, clock=clock),
+        budgets=arguments.budget,
+        progress=_progress,
+    )
+    if arguments.others:
+        counter = TokenCounter.for_model("gpt-4o")
+        for name, make in others.others().items():
+            rows += prefix.prefix_of(
+                conversations, make, counter=counter, method=name, budgets=arguments.budget, progress=_progress
+            )
+    columns = ("reuse", "recomputed tokens", "tokens", "over budget")
+    table = _module("metrics").to_markdown(rows, columns).rstrip()
+    return table, [{"method": row.method, **row.figures} for row in rows]
+
+
 def _frameworks(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation.frameworks import check, to_markdown
     from langmem_plugin.evaluation.loaders import load
@@ -123,6 +156,12 @@ EVALUATIONS = (
         help="how much of the evidence for questions about the past stands in the request",
         add_arguments=_recall_arguments,
         run=_recall,
+    ),
+    Evaluation(
+        name="prefix",
+        help="how much of each request repeats the beginning of the one before it, so that a provider's cache hits",
+        add_arguments=_prefix_arguments,
+        run=_prefix,
     ),
     Evaluation(
         name="constraints",

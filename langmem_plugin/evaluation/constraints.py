@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.evaluation import rule_cost
+from langmem_plugin.evaluation.rule_cost import RuleCost
 from langmem_plugin.projections.constraints import Found, find_constraints
 from langmem_plugin.projections.constraints.lifecycle import content_words
 from langmem_plugin.records import ConstraintKind
@@ -100,6 +102,10 @@ class Report:
     recalls: tuple[Recall, ...] = ()
     false: tuple[FalseConstraints, ...] = ()
     labelled: tuple[Labelled, ...] = ()
+    """The development part of the labelled set."""
+    held_out: tuple[Labelled, ...] = ()
+    """Its test part."""
+    cost: RuleCost | None = None
     notes: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -108,6 +114,8 @@ class Report:
             "recalls": [asdict(item) | {"recall": item.recall, "polarity": item.polarity} for item in self.recalls],
             "false": [asdict(item) | {"rate": item.rate} for item in self.false],
             "labelled": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.labelled],
+            "held_out": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.held_out],
+            "cost": None if self.cost is None else asdict(self.cost) | {"growth": self.cost.growth},
             "notes": list(self.notes),
         }
 
@@ -141,8 +149,17 @@ def evaluate(folder: Path, *, labelled: Path | None = None) -> Report:
         false.append(_false("LoCoMo, every turn as a user's", _locomo_turns(folder / "locomo")))
     else:
         notes.append("locomo/ is absent")
-    scores = labelled_scores(read_labelled(labelled)) if labelled is not None and labelled.is_file() else ()
-    return Report(recalls=tuple(recalls), false=tuple(false), labelled=tuple(scores), notes=tuple(notes))
+    lines = read_labelled(labelled) if labelled is not None and labelled.is_file() else []
+    speech = [*_distractors(folder / "prefeval")] if (folder / "prefeval").is_dir() else []
+    speech += _locomo_turns(folder / "locomo") if (folder / "locomo").is_dir() else ()
+    return Report(
+        recalls=tuple(recalls),
+        false=tuple(false),
+        labelled=tuple(labelled_scores([line for line in lines if line["split"] != "test"])) if lines else (),
+        held_out=tuple(labelled_scores([line for line in lines if line["split"] == "test"])) if lines else (),
+        cost=rule_cost.measure(speech) if speech else None,
+        notes=tuple(notes),
+    )
 
 
 def to_markdown(report: Report) -> str:
@@ -164,12 +181,17 @@ def to_markdown(report: Report) -> str:
             numbers = " | ".join(str(count.kinds.get(kind, 0)) for kind in kinds)
             lines.append(f"| {count.name} | {count.messages} | {count.fired} | {100 * count.rate:.2f} | {numbers} |")
         lines.append("")
-    if report.labelled:
-        lines += ["| labelled set | labelled | found | precision | recall |", "|---|---:|---:|---:|---:|"]
-        for score in report.labelled:
+    for part, scores in (("development part", report.labelled), ("test part", report.held_out)):
+        if not scores:
+            continue
+        lines += [f"| labelled set, {part} | labelled | found | precision | recall |", "|---|---:|---:|---:|---:|"]
+        for score in scores:
             lines.append(
                 f"| {score.name} | {score.labelled} | {score.found} | {score.precision:.3f} | {score.recall:.3f} |"
             )
+        lines.append("")
+    if report.cost is not None:
+        lines += rule_cost.to_markdown(report.cost).splitlines()
         lines.append("")
     lines += [f"* {note}" for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"

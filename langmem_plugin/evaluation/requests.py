@@ -1,4 +1,4 @@
-"""What stands in the requests: evidence, tokens, and how much repeats the request before."""
+"""What stands in the requests: evidence and tokens."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from langmem_plugin.config import Budget
-from langmem_plugin.context.prefix import prefix_tokens
 from langmem_plugin.context.request import Context
 from langmem_plugin.evaluation.loaders import Conversation, Turn
 from langmem_plugin.evaluation.metrics import Row, Tally
 from langmem_plugin.evaluation.recall import asked
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import Message, Role
+from langmem_plugin.messages import Role
 
 
 class Clock:
@@ -81,60 +80,19 @@ def evidence_level(
                     sent = "\n\n".join(message.text for message in context.messages)
                     got = {turn for turn in one.evidence if texts[turn] in sent}
                     tally.found("", one.evidence, got, category=one.question.category)
-                    _count(tally, context, budget)
-    return [_row(method, budget, tally) for budget, tally in tallies.items()]
+                    count(tally, context, budget)
+    return [row(method, budget, tally) for budget, tally in tallies.items()]
 
 
-def prefix_level(
-    conversations: Sequence[Conversation],
-    open_memory: Opener,
-    *,
-    budgets: Sequence[int] = (1_000, 2_000, 4_000),
-    method: str = "langmem-plugin",
-    progress: Callable[[str], None] | None = None,
-) -> list[Row]:
-    """How much of each request repeats the beginning of the one before it, one row a budget.
-
-    A request is built before each assistant turn, inside the turn that its user
-    message opened; the mean is over all requests but the first of a conversation.
-    """
-    tallies = {budget: Tally() for budget in budgets}
-    for conversation in conversations:
-        for budget, tally in tallies.items():
-            if progress:
-                progress(f"{conversation.id} at {budget}")
-            clock = Clock()
-            previous: tuple[Message, ...] | None = None
-            with open_memory(clock) as memory:
-                session = memory.session(conversation.id, owner="evaluation")
-                for group in exchanges(conversation):
-                    clock.now = group[0].created_at
-                    messages = [turn.message for turn in group]
-                    if messages[0].role is not Role.USER or len(messages) == 1:
-                        session.add(*messages)
-                        continue
-                    with session.begin(messages[0]) as turn:
-                        context = turn.context(budget=Budget(max_tokens=budget, completion=0))
-                        if previous is not None:
-                            same = prefix_tokens(previous, context.messages, memory.counter)
-                            tally.add("reuse", same / max(1, context.report.tokens_used))
-                            tally.add("recomputed tokens", context.report.tokens_used - same)
-                        previous = context.messages
-                        tally.add("need", context.report.need)
-                        tally.add("small need", float(context.report.need < 0.2))
-                        _count(tally, context, budget)
-                        turn.append(*messages[1:])
-                    memory.wait()
-    return [_row(method, budget, tally) for budget, tally in tallies.items()]
-
-
-def _count(tally: Tally, context: Context, budget: int) -> None:
+def count(tally: Tally, context: Context, budget: int) -> None:
+    """Count a request's tokens, and whether they are too many."""
     used = context.report.tokens_used
     tally.add("tokens", used)
     tally.add("over budget", float(used > budget))
 
 
-def _row(method: str, budget: int, tally: Tally) -> Row:
+def row(method: str, budget: int, tally: Tally) -> Row:
+    """The means of all figures, requests over their budget as a sum."""
     figures = tally.means()
     figures["over budget"] = sum(tally.values.get("over budget", ()))
     return Row(method=f"{method}, {budget} tokens", figures=figures)

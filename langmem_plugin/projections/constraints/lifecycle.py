@@ -18,6 +18,7 @@ from typing import Literal
 
 import snowballstemmer
 
+from langmem_plugin.projections.constraints.cues import words_of
 from langmem_plugin.projections.constraints.vocabulary import Language, languages
 from langmem_plugin.records import Constraint
 
@@ -136,6 +137,7 @@ def endings(
     active: Sequence[Constraint],
     spoken_in: Sequence[Language],
     found: Sequence[tuple[int, int]],
+    taking_back: Sequence[Language],
 ) -> Iterator[Ending]:
     """What one sentence ends.
 
@@ -146,6 +148,7 @@ def endings(
         active: The constraints in force.
         spoken_in: The languages of the message.
         found: Spans of the statements in this sentence.
+        taking_back: Those of the languages of which a word of taking back stands in the message.
 
     Yields:
         At most one ending for each constraint.
@@ -153,7 +156,10 @@ def endings(
     sentence = low[start:end]
     if len(sentence) > _LONGEST:
         return
-    for language in spoken_in:
+    words = words_of(sentence) if taking_back else set()
+    for language in taking_back:
+        if language.spaced and language.endings and language.endings.isdisjoint(words):
+            continue
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:
             yield from taken_back

@@ -88,7 +88,9 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
             found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else NOTHING
-    return _with_endings(low, spans, found, active, [possible.language for possible in spoken_in])
+    spoken_languages = [possible.language for possible in spoken_in]
+    taking_back = [language for language in spoken_languages if may_end(language, words, text)]
+    return _with_endings(low, spans, found, active, spoken_languages, taking_back)
 
 
 def _with_endings(
@@ -97,6 +99,7 @@ def _with_endings(
     found: list[Found],
     active: Sequence[Constraint],
     spoken_in: list[Language],
+    taking_back: list[Language],
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}
@@ -105,7 +108,8 @@ def _with_endings(
         inside = [item for item in result if item.start < end and start < item.end]
         if any(item.proposed for item in inside):
             continue
-        for ending in endings(low, start, end, active, spoken_in, [(item.start, item.end) for item in inside]):
+        stated = [(item.start, item.end) for item in inside]
+        for ending in endings(low, start, end, active, spoken_in, stated, taking_back):
             if ending.constraint_id in ended:
                 continue
             if ending.how == "revoked":
@@ -220,6 +224,10 @@ def _asserted(sentence: Sentence, start: int, end: int, left: int, *, order: boo
     before = low[sentence.start : start]
     if before and language.reported.search(before) and not language.authority.search(before):
         return False
+    if language.reported_after.search(low, end, sentence.end):
+        return False
+    if low[sentence.end - 1] in "?？" and order and not language.request.search(low, sentence.start, sentence.end):
+        return bool(language.tag.search(low, start, sentence.end))  # "you always answer in Dutch?" orders nothing
     if low[sentence.end - 1] in "?？" and not order:
         asked = [at for at in sentence.requests if at >= end]
         if not asked and not any(at < left for at in sentence.requests):
@@ -237,7 +245,8 @@ def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
         if groups:
             last = groups[-1][1]
             joint = next((j for j in sentence.joints if last[0].start < j[0] and j[1] <= match.start), None)
-            if joint is not None and _apart(last, match):
+            opener = joint is not None and match.rule.order and joint[0] - last[-1].end <= 1 and last[-1].rule.order
+            if joint is not None and not opener and _apart(last, match):
                 groups.append((joint[1], [match]))
             else:
                 last.append(match)

@@ -61,6 +61,8 @@ class Language:
     unless: re.Pattern[str]
     """Before or within the match, these make the statement no assertion of the user's own."""
     reported: re.Pattern[str]
+    reported_after: re.Pattern[str]
+    """The same, after the match, where the verb comes last."""
     authority: re.Pattern[str]
     """Whose reported orders bind the user: a doctor, a landlord."""
     inverted: re.Pattern[str]
@@ -168,6 +170,7 @@ def _language(data: Mapping[str, Any]) -> Language:
         cues=frozenset(by_cue),
         unless=compiler.regex("|".join(f"(?:{part})" for part in assertions)),
         reported=compiler.regex(unless.get("reported")),
+        reported_after=compiler.regex(unless.get("reported_after")),
         authority=compiler.regex(data.get("authority")),
         inverted=compiler.regex(unless.get("inverted")),
         forbid=compiler.regex(data.get("forbid")),

@@ -10,15 +10,22 @@ except ModuleNotFoundError as error:
     raise MissingExtra("the LlamaIndex adapter", "llama-index-core", "llama-index") from error
 
 from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
+from llama_index.memory.langmem_plugin.chat_store import HybridChatStore
 from llama_index.memory.langmem_plugin.constrained import with_constraints
 from llama_index.memory.langmem_plugin.convert import from_core, to_core
+from llama_index.memory.langmem_plugin.guarded import guarded
+from llama_index.memory.langmem_plugin.memory_blocks import ConstraintsBlock, RecallBlock
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
 
 __all__ = [
+    "ConstraintsBlock",
     "HybridChatMemoryBuffer",
+    "HybridChatStore",
     "HybridMemoryRetriever",
+    "RecallBlock",
     "TokenLimitExceeded",
     "from_core",
+    "guarded",
     "to_core",
     "with_constraints",
 ]

@@ -99,7 +99,7 @@ class Conversation:
                 self._continue(turn, _steps(messages))
                 return
             first, *rest = _exchanges(messages)
-            if turn is not None and _same(first[0], turn.messages[-1]):  # the open turn's message, again
+            if turn is not None and same(first[0], turn.messages[-1]):  # the open turn's message, again
                 if first[1:]:
                     self._continue(turn, first[1:])
             else:
@@ -147,7 +147,7 @@ class Conversation:
     # -- turns ----------------------------------------------------------------------------
 
     def _put_user(self, message: Message, turn: Turn | None) -> None:
-        if turn is None or not any(_same(message, one) for one in _newest_asked(turn.messages)):  # else: a retry
+        if turn is None or not any(same(message, one) for one in _newest_asked(turn.messages)):  # else: a retry
             self._close_unanswered()
             self._turn = self.session.begin(message)
 
@@ -241,10 +241,10 @@ def _exchanges(messages: Iterable[Message]) -> list[list[Message]]:
 
 
 def _starts_with(messages: Sequence[Message], first: Sequence[Message]) -> bool:
-    return len(messages) >= len(first) and all(map(_same, messages, first))
+    return len(messages) >= len(first) and all(map(same, messages, first))
 
 
-def _same(one: Message, other: Message) -> bool:
+def same(one: Message, other: Message) -> bool:
     """Whether two deliveries are one message; what applications attach to it may differ."""
     return _said(one) == _said(other)
 

@@ -1,0 +1,95 @@
+"""What the constraint rules cost: time for a message of 1,000 characters, and how it grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from langmem_plugin.projections.constraints import find_constraints
+from langmem_plugin.records import Constraint, ConstraintKind
+
+_CHARS = 1_000
+_ROUNDS = 3
+"""The best of so many counts: what else the machine does is no cost of the rules."""
+_LONG = (250_000, 500_000, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleCost:
+    """Milliseconds for one message of 1,000 characters, and the growth up to a megabyte."""
+
+    messages: int
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+    long_ms: tuple[tuple[int, float], ...]
+    """(characters, milliseconds)."""
+
+    @property
+    def growth(self) -> float:
+        """The worst of time(2n)/time(n) among the long messages; 2 is linear."""
+        return max(
+            (later / now for (_, now), (_, later) in zip(self.long_ms, self.long_ms[1:], strict=False)), default=0.0
+        )
+
+
+def measure(texts: Sequence[str]) -> RuleCost:
+    """The cost on real text, cut into messages of 1,000 characters, beside 20 constraints in force.
+
+    Args:
+        texts: What users wrote; joined and cut, so that each message is dense with speech.
+    """
+    joined = "\n".join(texts)
+    messages = [joined[start : start + _CHARS] for start in range(0, len(joined) - _CHARS + 1, _CHARS)]
+    held = _held()
+    for message in messages[:20]:
+        find_constraints(message, active=held)
+    times = sorted(_best(message, held) for message in messages) or [0.0]
+    long = []
+    for size in _LONG:
+        text = (joined * (size // max(1, len(joined)) + 1))[:size] if joined else ""
+        long.append((size, _best(text, held)))
+    return RuleCost(
+        messages=len(messages),
+        p50_ms=times[len(times) // 2],
+        p95_ms=times[int(len(times) * 0.95)],
+        max_ms=times[-1],
+        long_ms=tuple(long),
+    )
+
+
+def to_markdown(cost: RuleCost) -> str:
+    """The cost as a table."""
+    long = ", ".join(f"{size:,}: {ms:,.0f} ms" for size, ms in cost.long_ms)
+    return (
+        "| messages of 1,000 characters | p50 | p95 | longest | by characters | worst time(2n)/time(n) |\n"
+        "|---:|---:|---:|---:|---|---:|\n"
+        f"| {cost.messages} | {cost.p50_ms:.3f} ms | {cost.p95_ms:.3f} ms | {cost.max_ms:.3f} ms | {long} "
+        f"| {cost.growth:.2f} |\n"
+    )
+
+
+def _best(message: str, held: Sequence[Constraint]) -> float:
+    best = float("inf")
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        find_constraints(message, active=held)
+        best = min(best, time.perf_counter() - start)
+    return best * 1_000
+
+
+def _held() -> tuple[Constraint, ...]:
+    texts = [f"Never suggest place number {number}." for number in range(18)]
+    return tuple(
+        Constraint(
+            id=f"c{number}",
+            kind=ConstraintKind.FACT,
+            text=text,
+            source="rule",
+            created_version=1,
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        for number, text in enumerate([*texts, "I live in Paris.", "My budget is 500 euros."])
+    )

@@ -1,0 +1,104 @@
+"""What providers report: corrections of the count, and limits on what is spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langmem_plugin import Budget, Memory, MemoryConfig
+from langmem_plugin.config import SpendConfig
+from langmem_plugin.errors import SpendExceeded
+from langmem_plugin.messages import Usage, assistant
+from langmem_plugin.tokens import Calibration
+
+reports = st.lists(st.tuples(st.integers(1, 5_000), st.floats(0.2, 2.9)), min_size=1, max_size=30)
+
+
+def usage(prompt, answer=10):
+    return Usage(input_tokens=prompt, output_tokens=answer, total_tokens=prompt + answer)
+
+
+@given(reports)
+def test_a_reported_request_is_never_counted_as_less_again(seen):
+    """G1: after any reports, every request seen is counted as at least what the provider said."""
+    calibration = Calibration()
+    kept = []
+    for counted, factor in seen:
+        reported = max(1, int(counted * factor))
+        calibration.observe(counted=counted, reported=reported, model="m")
+        if counted >= 256 or reported - counted <= 900:
+            kept.append((counted, reported))
+        correction = calibration.corrections()["m"]
+        assert all(correction.tokens(c) >= max(c, r) for c, r in kept)
+    for tokens in (0, 100, 2_000, 100_000):
+        fitting = calibration.fitting(tokens)
+        assert 0 <= fitting <= tokens
+        assert correction.tokens(fitting) <= max(tokens, correction.extra)
+
+
+def test_what_is_no_report_of_one_request_teaches_nothing():
+    """Fewer tokens, nothing, or many times as many change no count."""
+    calibration = Calibration()
+    for counted, reported in ((1_000, 900), (1_000, 9_000), (0, 50), (50, 0)):
+        calibration.observe(counted=counted, reported=reported)
+    assert calibration.fitting(5_000) == 5_000
+
+
+def test_a_turns_answer_corrects_the_next_request():
+    """G1: a provider that counts a quarter more gets a request that it counts within the budget."""
+    budget = Budget(max_tokens=1_000, completion=0)
+    with Memory.open() as memory:
+        session = memory.session("s", owner="ann")
+        for number in range(60):
+            turn = session.begin(f"Question {number}: " + "words and more words " * 5)
+            context = turn.context(budget=budget)
+            reported = int(context.report.tokens_used * 1.25)
+            if number > 30:
+                assert reported <= 1_000
+            turn.append(assistant_with(usage(reported), f"Answer {number}. " * 6))
+            turn.commit()
+        assert any("kept free" in note for note in context.report.notes)
+        assert 990 <= memory.status()["corrections"][""].tokens(800) <= 1_050
+
+
+def assistant_with(reported, text):
+    from dataclasses import replace
+
+    return replace(assistant(text), usage=reported)
+
+
+def test_a_spending_limit_warns_then_refuses_until_the_span_has_passed():
+    """A session's and an owner's tokens are limited; the error carries both numbers, and time frees them."""
+    now = [datetime(2026, 5, 1, tzinfo=UTC)]
+    config = MemoryConfig(spend=SpendConfig(session_tokens=1_000, owner_tokens=1_500, span_s=60))
+    with Memory.open(config=config, clock=lambda: now[0]) as memory:
+        session, other = memory.session("s", owner="ann"), memory.session("t", owner="ann")
+        session.add("Hello", assistant_with(usage(890), "Hi"))
+        assert "900 of 1000 tokens" in session.context("More?").report.notes[0]
+        session.report_usage(usage(90))
+        with pytest.raises(SpendExceeded) as refused:
+            session.context("More?")
+        assert (refused.value.what, refused.value.used, refused.value.limit) == ("session", 1_000, 1_000)
+        other.report_usage(usage(490))
+        with pytest.raises(SpendExceeded, match="owner"):
+            other.context("More?")
+        assert memory.session("s", owner="bob").context("Hello").messages
+        now[0] += timedelta(seconds=61)
+        assert session.context("More?").messages
+
+
+def test_a_runaway_loop_is_stopped():
+    """A turn that calls the model without end meets a typed error; its messages are kept."""
+    config = MemoryConfig(spend=SpendConfig(turn_calls=3))
+    with Memory.open(config=config) as memory:
+        turn = memory.session("s", owner="ann").begin("Go on.")
+        for number in range(3):
+            turn.context()
+            turn.append(f"Step {number}")
+        with pytest.raises(SpendExceeded, match="turn has used 3 calls"):
+            turn.context()
+        assert len(turn.messages) == 4
+        turn.abort()
