@@ -175,6 +175,9 @@ class SummaryConfig(_Settings):
     max_tokens: Annotated[int, Field(ge=32)] = 600
     chunk_tokens: Annotated[int, Field(ge=128)] = 3_000
     """How much of the leaving text one call of the summariser reads."""
+    min_quality: Share = 0.0
+    """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
+    Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
 
 
 class RecallConfig(_Settings):

@@ -22,6 +22,9 @@ Said: TypeAlias = Message | str
 """A message, or the text of one."""
 
 
+_MAX_NAME_BYTES = 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """What every session of a memory shares."""
@@ -62,13 +65,15 @@ def as_message(said: Said, role: Role) -> Message:
 
 def check_name(field: str, value: object) -> None:
     """Ids are compared and indexed as they are, so what a database cannot hold is refused."""
-    want = "use 1 to 512 characters, without NUL and lone surrogates"
+    want = "use 1 to 512 characters (at most 1024 bytes), without NUL and lone surrogates"
     if not isinstance(value, str) or not 0 < len(value) <= 512 or "\0" in value:
         raise InvalidSetting(field, value if isinstance(value, str) else type(value).__name__, want)
     try:
-        value.encode()
+        size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidSetting(field, value, want) from error
+    if size > _MAX_NAME_BYTES:  # what PostgreSQL can index, two at a time
+        raise InvalidSetting(field, value, want)
 
 
 def session_key(session_id: str, owner: str) -> SessionKey:

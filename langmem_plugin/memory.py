@@ -29,9 +29,13 @@ from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
+from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watcher, Watchers
+
+_SYNC_WAIT_S = 60.0
+"""How long a commit waits for the work behind where that was asked for."""
 
 
 def _utc_now() -> datetime:
@@ -58,6 +62,7 @@ class Memory:
         clock: Callable[[], datetime],
         confirm: Confirm | None = None,
         extractor: ChatModel | None = None,
+        sync: bool = False,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -96,7 +101,7 @@ class Memory:
             recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
             calibration=Calibration(),
             ledger=Ledger(config.spend),
-            note=self._runner.note,
+            note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
             watchers=Watchers(confirm),
@@ -116,12 +121,14 @@ class Memory:
         writer: str = "",
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
+        sync: bool = False,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
-                `sqlite://` for one that lives as long as the process.
+                `sqlite://` for one that lives as long as the process, or
+                `postgresql://user:password@host/database`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -141,6 +148,8 @@ class Memory:
             confirm: Asked about each constraint that is only proposed, right after the turn
                 is committed and in its thread: True makes it active, False revokes it, None
                 leaves it proposed, and so does an exception.
+            sync: For scripts: a turn's commit returns when what is behind it is done, summaries by
+                a model included (at most a minute). A conversation should never wait for that.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -153,7 +162,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = SqlStore(url, writer=writer)
+        store = open_store(url, writer=writer)
         try:
             index = None
             where = vectors or _beside(store)
@@ -170,6 +179,7 @@ class Memory:
                 clock=clock,
                 confirm=confirm,
                 extractor=as_chat_model(extractor),
+                sync=sync,
             )
         except BaseException:
             store.close()
@@ -326,6 +336,10 @@ class Memory:
     def _refined(self, key: SessionKey, events: list[ConstraintEvent]) -> None:
         self._engine.watchers.tell(events)
         settle(self._engine, key, [one.constraint for one in events if one.change == "proposed"])
+
+    def _note_and_wait(self, key: SessionKey) -> None:
+        self._runner.note(key)
+        self._runner.wait(_SYNC_WAIT_S)
 
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:

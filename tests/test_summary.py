@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from langmem_plugin import Memory
 from langmem_plugin.chat_models import as_chat_model
-from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.config import Budget, MemoryConfig, SummaryConfig
 from langmem_plugin.errors import InvalidSetting, ModelFailed
 from langmem_plugin.messages import Media, Message, Role, Text, ToolCall, assistant, tool_result, user
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
@@ -532,3 +532,69 @@ def test_through_a_memory():
         assert memory.wait(30) is True
         assert calls
         assert shown(memory).method == "model"
+
+
+def _quality(memory, model, least):
+    work = projection(memory, model)
+    work._config = work._config.model_copy(update={"min_quality": least})
+    return work
+
+
+def test_a_summary_that_lacks_too_much_is_asked_for_again(memory):
+    """A draft without the facts is answered by one retry that names them; the better one becomes the summary."""
+    fill(memory, 12, words=2)
+    good = "Paid 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 euros in Town0 Town1 Town2 Town3 Town4 Town5 Town6 Town7 Town8 Town9."
+    model = Scripted("They talked about this and that.", good)
+    finish(_quality(memory, model, 0.5))
+    assert shown(memory).text == good
+    assert len(model.prompts) == 2
+    assert "town3" in model.prompts[1]
+    assert "They talked about this and that." in model.prompts[1]
+
+
+def test_turns_stay_where_no_summary_holds_enough(memory):
+    """G9: if the retry lacks too much as well, nothing is covered and the work is tried again later."""
+    fill(memory, 12, words=2)
+    model = Scripted("They talked about this and that.")
+    with pytest.raises(ModelFailed, match="of the facts"):
+        _quality(memory, model, 0.5).advance(KEY)
+    assert shown(memory) is None
+    assert len(model.prompts) == 2
+    finish(_quality(memory, Scripted("They talked."), 0.0))
+    assert shown(memory).method == "model"
+
+
+def test_cost_per_turn_is_flat():
+    """What the model reads for a turn does not grow with the conversation: 40 turns at 800 cost what 40 at 40 do."""
+    read: list[int] = []
+
+    def model(prompt: str) -> str:
+        read.append(len(prompt))
+        return "Notes: " + "word " * 20
+
+    with Memory.open(summarizer=model, config=MemoryConfig(budget=Budget(max_tokens=600, completion=0))) as memory:
+        session = memory.session("s", owner="ann")
+        parts = []
+        for number in range(840):
+            session.add(f"I paid {number} euros in Town{number}.", assistant("Noted."))
+            if number % 40 == 39:
+                memory.wait(30)
+                parts.append(sum(read))
+                read.clear()
+        assert max(parts[10:]) <= 1.5 * max(parts[:10])
+
+
+def test_a_script_can_wait_for_the_summary():
+    """With sync=True a commit returns when the summary is written; without it, no commit waits for the model."""
+
+    def slow(prompt: str) -> str:
+        time.sleep(0.05)
+        return "Notes."
+
+    config = MemoryConfig(budget=Budget(max_tokens=300, completion=0))
+    with Memory.open(summarizer=slow, config=config, sync=True) as memory:
+        session = memory.session("s", owner="ann")
+        for number in range(12):
+            session.add(f"I paid {number} euros in Town{number}. " * 2, assistant("Noted."))
+            assert memory.status()["behind"]["summary"].queued == 0
+        assert session.context("And?").report.summarised > 0

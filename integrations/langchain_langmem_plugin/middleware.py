@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
@@ -13,6 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 
 from langchain_langmem_plugin.alignment import unrecorded
+from langchain_langmem_plugin.caching import boundaries, marked
 from langchain_langmem_plugin.convert import from_core_all, to_core
 from langchain_langmem_plugin.open_turns import OpenTurns
 from langchain_langmem_plugin.recording import record, same_words
@@ -48,6 +49,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         session_id: The session, or a callable from the runtime; the run's `thread_id` if
             not given. A sub-agent needs one of its own.
         budget: Limits in tokens; the memory's own if not given.
+        cache_control: Marks for Anthropic's prompt cache, such as `{"type": "ephemeral"}`, set
+            where requests repeat; none if not given. Other providers take no such marks.
 
     Raises:
         InvalidSetting: When a model is called: there is neither session_id nor thread_id.
@@ -67,6 +70,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         owner: str | Callable[[Any], str],
         session_id: str | Callable[[Any], str] | None = None,
         budget: Budget | None = None,
+        cache_control: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.tools = []
@@ -74,6 +78,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self._owner = owner
         self._session_id = session_id
         self._budget = budget
+        self._cache_control = dict(cache_control) if cache_control else None
         self._turns = OpenTurns()
 
     def wrap_model_call(
@@ -136,10 +141,12 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         conversation = from_core_all(context.conversation)
         if not conversation:
             return request, turn
-        changed = request.override(
-            messages=cast("list[AnyMessage]", [*before, *conversation, *after]),
-            system_message=with_constraints(first, given, context.system),
-        )
+        sent = with_constraints(first, given, context.system)
+        messages: list[BaseMessage] = [*before, *conversation, *after]
+        if self._cache_control is not None:
+            ends = [len(before) + end for end in boundaries(context)]
+            sent, messages = marked(sent, messages, given=given, ends=ends, control=self._cache_control)
+        changed = request.override(messages=cast("list[AnyMessage]", messages), system_message=sent)
         return changed, turn
 
     def _retrying(self, request: ModelRequest[Any]) -> Retrying:

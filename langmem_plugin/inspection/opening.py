@@ -13,7 +13,7 @@ from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.opening import open_store
 from langmem_plugin.tokens import as_counter
 
 
@@ -42,7 +42,7 @@ def opened(
         raise InvalidSetting("url", url, "a memory without a file ends with its process; name a file")
     if url.startswith(prefix) and not Path(url.removeprefix(prefix).partition("?")[0]).is_file():
         raise StoreUnavailable(url, "there is no such file", "check the path; four slashes begin an absolute one")
-    store = SqlStore(url)
+    store = open_store(url)
     try:
         config = MemoryConfig(budget=budget) if budget is not None else MemoryConfig()
         yield Engine(

@@ -37,6 +37,16 @@ These notes are too long: they have {tokens} tokens, the limit is {limit}. Rewri
 Keep names, numbers, dates, decisions and every "not"; leave out what matters least.
 Shorter notes:"""
 
+MISSING = """\
+{prompt}
+<draft>
+{draft}
+</draft>
+
+That draft of the new notes lacks: {missing}
+Write the notes again with what matters of that in them, in at most {words} words.
+New notes:"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryPrompts:
@@ -54,9 +64,13 @@ class SummaryPrompts:
     shorten: str = SHORTEN
     """Fields: `summary` (the too long one), `words`, `tokens`, `limit`."""
 
+    missing: str = MISSING
+    """Fields: `prompt` (the update's), `draft` (its answer), `missing` (facts it lacks), `words`."""
+
     def __post_init__(self) -> None:
         _check("update", self.update, needs=("summary", "conversation"), may=("words",))
         _check("shorten", self.shorten, needs=("summary",), may=("words", "tokens", "limit"))
+        _check("missing", self.missing, needs=("missing",), may=("prompt", "draft", "words"))
 
 
 def _check(name: str, template: str, *, needs: tuple[str, ...], may: tuple[str, ...]) -> None:

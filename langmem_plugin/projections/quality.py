@@ -19,10 +19,19 @@ def retention(source: Sequence[Message], summary: str, constraints: Sequence[str
         0..1; 1.0 for a source without facts.
     """
     wanted = source_facts(source)
-    if not wanted:
-        return 1.0
+    return 1.0 - len(missing_facts(wanted, summary, constraints)) / len(wanted) if wanted else 1.0
+
+
+def missing_facts(wanted: Sequence[Fact], summary: str, constraints: Sequence[str] = ()) -> list[Fact]:
+    """Those of the facts that neither the summary nor the constraints hold, in order."""
     held = Holdings([sentence for text in (summary, *constraints) for sentence in sentences(text)])
-    return sum(held.hold(fact) for fact in wanted) / len(wanted)
+    return [fact for fact in wanted if not held.hold(fact)]
+
+
+def named(found: Sequence[Fact], *, limit: int = 40) -> str:
+    """The facts in words, for a model that is to add them; at most `limit`."""
+    words = (f"{fact.kind.value} {' '.join(sorted(fact.terms))}" for fact in found[:limit])
+    return "; ".join(words)
 
 
 def source_facts(source: Sequence[Message]) -> list[Fact]:

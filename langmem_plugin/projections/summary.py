@@ -16,10 +16,11 @@ from langmem_plugin.config import SummaryConfig
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.sentences import printable, speaker, spoken
 from langmem_plugin.errors import ModelFailed
+from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.prompts import SummaryPrompts
-from langmem_plugin.projections.quality import retention
+from langmem_plugin.projections.quality import missing_facts, named, retention, source_facts
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
 
 _SAVE_EVERY_CHUNKS = 16
@@ -27,6 +28,8 @@ _SAVE_EVERY_CHUNKS = 16
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
 _WORDS_PER_TOKEN = 0.6
+_FEW_FACTS = 8
+"""Text with fewer facts than this says nothing about a summary's quality."""
 _TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
 """The conversation is data between these tags: it may not close them."""
 
@@ -170,6 +173,9 @@ class SummaryProjection:
             )
         chunk = self._next_chunk(key, way)
         text = self._summarised(self._model, way.text, chunk.text)
+        if self._config.min_quality:
+            constraints = [constraint.text for constraint in self._store.active_constraints(key)]
+            text = self._good(self._model, text, old=way.text, chunk=chunk.text, constraints=constraints)
         way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
         if way.upto < way.target:
             self._remember(key, way)
@@ -274,6 +280,30 @@ class SummaryProjection:
         if not text:
             raise ModelFailed(ROLE, f"its answer cannot be cut to {limit} tokens")
         return text
+
+    def _good(self, model: ChatModel, text: str, *, old: str, chunk: str, constraints: Sequence[str]) -> str:
+        """The text, or a second one that lacks less.
+
+        Raises:
+            ModelFailed: Both lack too much of what was read.
+        """
+        least = self._config.min_quality
+        wanted = source_facts([user(chunk)]) if least else []
+        if len(wanted) < _FEW_FACTS:
+            return text
+        missing = missing_facts(wanted, text, constraints)
+        if (share := 1 - len(missing) / len(wanted)) >= least:
+            return text
+        words = _words(self._config.max_tokens)
+        asked = self._prompts.update.format(summary=old or "(none yet)", conversation=chunk, words=words)
+        prompt = self._prompts.missing.format(prompt=asked, draft=text, missing=named(missing), words=words)
+        source = self._count(old) + self._count(chunk)
+        again, _ = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
+        again = cut_at_sentence(again, count=self._count, max_tokens=min(self._config.max_tokens, source))
+        second = 1 - len(missing_facts(wanted, again, constraints)) / len(wanted)
+        if max(share, second) < least:
+            raise ModelFailed(ROLE, f"its summary holds {max(share, second):.0%} of the facts it read, not {least:.0%}")
+        return again if second > share else text
 
     def _shortened(self, model: ChatModel, text: str, tokens: int, limit: int) -> tuple[str, int]:
         """The text as the model shortened it; as it was if that went wrong, because it can still be cut."""

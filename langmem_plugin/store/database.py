@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _BUSY_MS = 30_000
 """How long SQLite waits for another process's write before it gives up."""
 
-_FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db or sqlite:// (in memory)"
+_FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or postgresql://..."
 
 
 class SqlDatabase:
@@ -46,7 +46,7 @@ class SqlDatabase:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = _parse(url)
+        self._url = self._parse(url)
         self.url = self._url.render_as_string(hide_password=True)
         self.path = _file_of(self._url)
         self._closed = False
@@ -64,7 +64,7 @@ class SqlDatabase:
     @property
     def in_memory(self) -> bool:
         """True if nothing is kept once the memory is closed."""
-        return self.path is None
+        return self.path is None and self._url.get_backend_name() == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -88,7 +88,7 @@ class SqlDatabase:
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
-        if self.in_memory:
+        if self.path is None:
             return
         with self._write_lock, self.translated():
             self._check_open()
@@ -97,7 +97,7 @@ class SqlDatabase:
 
     def vacuum(self) -> None:
         """Write the database anew, row by row, so that no page keeps what was moved out of it."""
-        if self.in_memory:
+        if self.path is None:
             return
         with self._write_lock, self.translated():
             self._check_open()
@@ -127,12 +127,11 @@ class SqlDatabase:
             yield
         except LangmemPluginError:
             raise
-        except sql_errors.DBAPIError as error:
-            raise self._in_our_words(str(error.orig)) from error
         except (sql_errors.SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise self._in_our_words(str(error)) from error
+            raise self._in_our_words(error) from error
 
-    def _in_our_words(self, why: str) -> LangmemPluginError:
+    def _in_our_words(self, error: BaseException) -> LangmemPluginError:
+        why = str(error.orig if isinstance(error, sql_errors.DBAPIError) else error)
         lowered = why.lower()
         if "not a database" in lowered or "malformed" in lowered:
             return StoreCorrupt(self.url, why)
@@ -147,6 +146,9 @@ class SqlDatabase:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed
+
+    def _parse(self, url: str) -> URL:
+        return _parse(url)
 
     def _open_engine(self) -> Engine:
         if self.path is not None:
@@ -179,6 +181,7 @@ class SqlDatabase:
 
     def _migrate(self) -> None:
         with self.write() as connection:
+            self._lock_schema(connection)
             if connection.dialect.has_table(connection, "meta"):
                 found = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema"))
                 if found is not None and int(found) > schema.SCHEMA:
@@ -192,6 +195,9 @@ class SqlDatabase:
             schema.metadata.create_all(connection)
             for key, value in (("schema", str(schema.SCHEMA)), ("instance", uuid4().hex)):
                 connection.execute(schema.meta.insert().values(key=key, value=value))
+
+    def _lock_schema(self, connection: Connection) -> None:
+        """Have one process at a time look at the schema; SQLite's writers wait for each other anyway."""
 
 
 def _parse(url: str) -> URL:
@@ -209,6 +215,8 @@ def _parse(url: str) -> URL:
 
 
 def _file_of(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite":
+        return None
     return None if url.database in (None, "", ":memory:") else Path(str(url.database))
 
 

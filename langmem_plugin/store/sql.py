@@ -21,12 +21,15 @@ from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 
 
 class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
-    """A `Store` on SQLite."""
+    """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(self, url: str, *, writer: str = "") -> None:
-        database = SqlDatabase(url)
+        database = self._open(url)
         SqlLog.__init__(self, database, writer=writer)
         SqlDerived.__init__(self, database, writer=writer)
+
+    def _open(self, url: str) -> SqlDatabase:
+        return SqlDatabase(url)
 
     @property
     def database(self) -> SqlDatabase:

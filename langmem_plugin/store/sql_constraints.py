@@ -61,6 +61,10 @@ class SqlConstraints:
     def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
         """See `Store.add_constraint`."""
         with self._database.write() as connection:
+            session_row(connection, key)
+            for held in _read(connection, key):
+                if held.id == constraint.id:  # a call that was tried again
+                    return held
             changes = [_change(constraint)]
             _, version = new_version(connection, key, constraint.created_at, changes, self._writer)
             return _insert(connection, key, constraint, version)
@@ -86,7 +90,11 @@ class SqlConstraints:
     def replace_constraint(self, key: SessionKey, constraint_id: str, new: Constraint) -> tuple[Constraint, Constraint]:
         """See `Store.replace_constraint`."""
         with self._database.write() as connection:
+            session_row(connection, key)
             old = _one(connection, key, constraint_id)
+            for held in _read(connection, key):
+                if held.id == new.id:  # a call that was tried again
+                    return old, held
             changes = [_change(new), ("constraint", old.id, ConstraintState.SUPERSEDED.value)]
             _, version = new_version(connection, key, new.created_at, changes, self._writer)
             kept = _insert(connection, key, new, version)

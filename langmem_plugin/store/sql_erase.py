@@ -71,7 +71,7 @@ class SqlErasure:
                 gone &= (constraints.session == session) & (constraints.scope == "session")
                 query = query.where(sessions.session == session)
             seen.constraints(connection, gone)
-            for row in connection.execute(query).mappings().all():
+            for row in connection.execute(query.with_for_update()).mappings().all():
                 seen.session(connection, row)
                 self._drop(connection, row, now=to_micros(now))
             erased = seen.done(connection)

@@ -79,6 +79,8 @@ class SqlLog:
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
+            if staged and _is_staged(connection, session_id, turn_id, staged, position):
+                return
             held = {"holder": self._holder, "held_until": to_micros(now + HELD)}
             if state is None:
                 connection.execute(
@@ -267,6 +269,17 @@ def _check_version(connection: Connection, session: RowMapping, expected: int) -
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
     state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
     return state
+
+
+def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> bool:
+    """Whether just these messages are there already: a call that was tried again."""
+    table = schema.staged.c
+    query = (
+        select(table.body)
+        .where(table.session_id == session_id, table.turn_id == turn_id, table.position >= position)
+        .order_by(table.position)
+    )
+    return list(connection.scalars(query)) == [dump_json(one.message.to_json()) for one in staged]
 
 
 def _set_turn(connection: Connection, session_id: int, turn_id: str, **values: object) -> None:

@@ -17,6 +17,9 @@ from langmem_plugin.store.rows import Row, to_micros
 _SESSION = select(schema.sessions).where(
     schema.sessions.c.owner == bindparam("owner"), schema.sessions.c.session == bindparam("session")
 )
+_LOCKED = _SESSION.with_for_update()
+"""For writing, where writers do not wait for each other anyway."""
+
 # Another process may make it at the same moment.
 _NEW_SESSION = text(
     "INSERT INTO sessions (owner, session, version, last_seq, history_tokens, documents, terms, erased_version, "
@@ -32,7 +35,9 @@ EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
 
 def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row (guarantee G7)."""
-    return connection.execute(_SESSION, {"owner": key.owner, "session": key.session}).mappings().first()
+    writes = connection.get_execution_options().get("langmem_write", False)
+    query = _LOCKED if writes else _SESSION
+    return connection.execute(query, {"owner": key.owner, "session": key.session}).mappings().first()
 
 
 def subject_of(connection: Connection, key: SessionKey) -> str:

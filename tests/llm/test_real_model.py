@@ -31,7 +31,7 @@ TOPICS = ("bread", "trains", "the garden", "a letter", "the old clock", "paper b
 def question(number):
     if number == 0:
         return RULE
-    return f"Message {number}: tell me something about {TOPICS[number % len(TOPICS)]}, and keep the code K{number}."
+    return f"Message {number}: what do you know about {TOPICS[number % len(TOPICS)]} number {number}?"
 
 
 @pytest.fixture

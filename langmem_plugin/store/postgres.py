@@ -1,0 +1,155 @@
+"""PostgreSQL: a pool of connections, row locks instead of one writer, and lost connections made good."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, StoreUnavailable
+from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.sql import SqlStore
+
+_FORM = "give postgresql://user:password@host:5432/database"
+_MIGRATION_LOCK = 0x6C616E676D656D
+"""An advisory lock: of several processes that open a new database one makes the tables."""
+_PATIENCE_S = 30.0
+"""So long a call is tried again while the server is away."""
+_PASSING = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "55P03")
+"""SQLSTATEs that end by themselves: connection lost, deadlock, too many connections, shutting down, starting up."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Passing(StoreUnavailable):
+    """The server is away, or two transactions met: worth another try."""
+
+
+class PostgresDatabase(SqlDatabase):
+    """A database of a PostgreSQL server, 14 or newer, through psycopg 3.
+
+    Each call has a connection of a pool. A write locks its session's row, so that numbers
+    have no gaps and become visible in order; reads see one state throughout.
+    """
+
+    def __init__(self, url: str, *, pool: int = 16) -> None:
+        self._pool = pool
+        super().__init__(url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """See `SqlDatabase.read`."""
+        with self.translated():
+            self._check_open()
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                with connection.begin():
+                    yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """See `SqlDatabase.write`; writers of different sessions do not wait for each other."""
+        with self.translated():
+            self._check_open()
+            with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
+                yield connection
+
+    def _parse(self, url: str) -> URL:
+        parsed = make_url(url)
+        if not parsed.database or parsed.get_driver_name() not in ("psycopg", "psycopg2"):
+            raise InvalidSetting("url", parsed.render_as_string(hide_password=True), _FORM)
+        return parsed.set(drivername="postgresql+psycopg")
+
+    def _open_engine(self) -> Engine:
+        try:
+            import psycopg  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("PostgreSQL", "psycopg", "postgres") from error
+        return create_engine(
+            self._url,
+            poolclass=QueuePool,
+            pool_size=self._pool,
+            max_overflow=self._pool,
+            pool_timeout=_PATIENCE_S,
+            connect_args={"connect_timeout": 10, "application_name": "langmem-plugin"},
+        )
+
+    def _migrate(self) -> None:
+        _again(super()._migrate)()
+
+    def _lock_schema(self, connection: Connection) -> None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+
+    def _in_our_words(self, error: BaseException) -> LangmemPluginError:
+        orig = error.orig if isinstance(error, sql_errors.DBAPIError) else error
+        state = getattr(orig, "sqlstate", None) or ""
+        # The server's words may quote values: the class and the SQLSTATE are said, the rest is the cause.
+        why = f"{type(orig).__name__}{f' {state}' if state else ''}"
+        lost = isinstance(error, sql_errors.DBAPIError) and error.connection_invalidated
+        unreached = type(orig).__name__ in ("OperationalError", "ConnectionTimeout") and not state
+        if lost or unreached or state.startswith(_PASSING):
+            return _Passing(self.url, why, "start the server or look at its log, and retry")
+        if state.startswith("28") or state == "3D000":
+            return StoreUnavailable(self.url, why, "check user, password and database")
+        if state.startswith("53"):
+            return StoreUnavailable(
+                self.url, why, "the server is out of room; free some and retry; nothing was written"
+            )
+        if isinstance(error, sql_errors.TimeoutError):
+            return StoreUnavailable(self.url, "every connection of the pool is busy", "retry, or use fewer threads")
+        return StoreUnavailable(self.url, why, "see the cause of this error")
+
+
+def _again(call: Callable[P, R]) -> Callable[P, R]:
+    """Try again while what failed passes by itself, for up to half a minute.
+
+    An error while a transaction commits leaves it open whether it stands. Each call that is
+    tried again finds out: a turn by its id, staged messages and constraints by theirs, the rest
+    because doing it twice is doing it once.
+    """
+
+    @functools.wraps(call)
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        until = time.monotonic() + _PATIENCE_S
+        pause = 0.02
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except _Passing:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+            pause = min(1.0, pause * 2)
+
+    return tried
+
+
+class PostgresStore(SqlStore):
+    """A `Store` on PostgreSQL."""
+
+    def _open(self, url: str) -> SqlDatabase:
+        return PostgresDatabase(url)
+
+
+_TRIED_AGAIN = (
+    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "end_constraint",
+    "entries", "entries_at", "erase", "erase_messages", "events", "find", "forget", "head", "keys", "keyword_stats",
+    "keyword_stats_at", "mark_constraint", "past", "pending", "postings", "refined_upto", "replace_constraint",
+    "said_in_rows", "save_refined", "save_summary", "save_vectors", "seqs_of", "share_constraints",
+    "shares_constraints", "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries", "turn_state", "unembedded",
+    "vector_keys", "vectors", "vectors_of",
+)  # fmt: skip
+"""All but `fork`: whether a branch that is there is one's own cannot be told."""
+
+for _name in _TRIED_AGAIN:
+    _method: Any = getattr(SqlStore, _name)
+    setattr(PostgresStore, _name, _again(_method))
