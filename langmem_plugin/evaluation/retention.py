@@ -190,7 +190,8 @@ def measure(
         progress(framework)
         results.append(_ours(framework, lines, budgets=budgets, seed=seed))
     if only != "ours":
-        for name, make in {**others.others(), "Memory with FactExtractionMemoryBlock": _Blocks}.items():
+        ways = {name: make for name, make in others.others().items() if "Summar" in name}
+        for name, make in {**ways, "Memory with FactExtractionMemoryBlock": _Blocks}.items():
             progress(name)
             results.append(through(name, make(TokenCounter.for_model("gpt-4o"), sum(budgets) // 2), lines))
     return results
