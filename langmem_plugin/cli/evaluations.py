@@ -243,6 +243,7 @@ def _faults_arguments(parser: argparse.ArgumentParser) -> None:
         ("processes", 8, "that write at once"),
         ("threads", 8, "of each"),
         ("turns", 50, "of each thread"),
+        ("postgres-restarts", 0, "stops and cuts of a PostgreSQL server of its own"),
     ):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
 
@@ -258,6 +259,7 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
         processes=arguments.processes,
         threads=arguments.threads,
         turns=arguments.turns,
+        restarts=arguments.postgres_restarts,
         progress=_progress,
     )
     return faults.to_markdown(found), found
