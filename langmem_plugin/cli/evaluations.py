@@ -45,6 +45,23 @@ def _overhead(arguments: argparse.Namespace) -> Outcome:
     return overhead.to_markdown(results), [asdict(result) for result in results]
 
 
+def _vectors_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sessions", type=_numbers, default=(200, 1_000, 5_000, 20_000), metavar="N,N", help="(200,1000,5000,20000)"
+    )
+    parser.add_argument("--total", type=int, default=20_000, metavar="N", help="vectors of all sessions (20000)")
+    parser.add_argument("--dimensions", type=int, default=384, metavar="N", help="numbers of a vector (384)")
+
+
+def _vectors(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import vectors
+
+    measured = vectors.measure(
+        arguments.sessions, total=arguments.total, dimensions=arguments.dimensions, progress=_progress
+    )
+    return vectors.to_markdown(measured), asdict(measured)
+
+
 def _constraints_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
     parser.add_argument("--labelled", type=Path, metavar="FILE", help="labelled sentences, JSON lines")
@@ -68,6 +85,7 @@ def _recall_arguments(parser: argparse.ArgumentParser) -> None:
         default="requests",
         help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
     )
+    parser.add_argument("--cache", type=Path, metavar="FILE", help="an .npz that keeps the embeddings between runs")
 
 
 def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,23 +98,30 @@ def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _recall(arguments: argparse.Namespace) -> Outcome:
-    from langmem_plugin.embedders import as_embedder
+    from langmem_plugin.config import MemoryConfig, RecallConfig
+    from langmem_plugin.evaluation.embedding import CachedEmbedder
     from langmem_plugin.evaluation.loaders import load
     from langmem_plugin.memory import Memory
 
     metrics = _module("metrics")
     module = _module("recall" if arguments.level == "turns" else "requests")
-    embedder = as_embedder(arguments.embedder)
+    embedder = None
+    if arguments.embedder:
+        embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=_progress)
     conversations = load(arguments.data)
+    # On a slow machine the same is found: no question's embedding is late.
+    config = MemoryConfig(recall=RecallConfig(deadline_s=60.0))
     if arguments.level == "turns":
         rows = module.turn_level(conversations, embedder=embedder, progress=_progress)
     else:
         rows = module.evidence_level(
             conversations,
-            lambda clock: Memory.open(embedder=embedder, clock=clock),
+            lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
             budgets=arguments.budget,
             progress=_progress,
         )
+    if embedder is not None:
+        embedder.save()
     return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
 
 
@@ -144,6 +169,38 @@ def _frameworks(arguments: argparse.Namespace) -> Outcome:
 def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     _conversations_arguments(parser)
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
+
+
+def _retention_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=500, metavar="N", help="user messages (500)")
+    parser.add_argument("--constraints", type=int, default=30, metavar="N", help="how many are stated, 6 to 30 (30)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another conversation (0)")
+    parser.add_argument("--alone", action="store_true", help="without what the frameworks bring along")
+
+
+def _retention(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import retention
+
+    results = retention.measure(
+        turns=arguments.turns,
+        constraints=arguments.constraints,
+        seed=arguments.seed,
+        only="ours" if arguments.alone else "all",
+        progress=_progress,
+    )
+    return retention.to_markdown(results).rstrip(), [asdict(one) for one in results]
+
+
+def _attacks_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=_folder, metavar="DIR", help="BIPIA, Giskard and naughty-string files (none)")
+    parser.add_argument("--most", type=int, metavar="N", help="at most about so many cases (all)")
+
+
+def _attacks(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import attacks
+
+    report = attacks.run(attacks.load_attacks(arguments.data), most=arguments.most, progress=_progress)
+    return attacks.to_markdown(report).rstrip(), asdict(report)
 
 
 def _long_arguments(parser: argparse.ArgumentParser) -> None:
@@ -273,6 +330,12 @@ EVALUATIONS = (
         run=_recall,
     ),
     Evaluation(
+        name="vectors",
+        help="exact search and Chroma beside each other: milliseconds by size of session, and what Chroma misses",
+        add_arguments=_vectors_arguments,
+        run=_vectors,
+    ),
+    Evaluation(
         name="prefix",
         help="how much of each request repeats the beginning of the one before it, so that a provider's cache hits",
         add_arguments=_prefix_arguments,
@@ -283,6 +346,18 @@ EVALUATIONS = (
         help="how many of the users' standing statements the rules find, and how many they make up",
         add_arguments=_constraints_arguments,
         run=_constraints,
+    ),
+    Evaluation(
+        name="retention",
+        help="whether constraints outlive a long conversation, here and in what the frameworks bring along",
+        add_arguments=_retention_arguments,
+        run=_retention,
+    ),
+    Evaluation(
+        name="attacks",
+        help="whether anything that others wrote becomes a constraint, with an extractor in an attacker's hands",
+        add_arguments=_attacks_arguments,
+        run=_attacks,
     ),
     Evaluation(
         name="faults",
