@@ -132,7 +132,7 @@ class Proxy:
                     self._answer(200, b"<html>\x00\xff not what you asked for")
                     return
                 if fault == "stall":
-                    time.sleep(3)
+                    time.sleep(40)
                     return
                 onward = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
                 try:

@@ -40,24 +40,22 @@ def memory(tmp_path, counter):
         yield opened
 
 
+def chat_openai(proxy, timeout):
+    # The server knows max_tokens only; the class would send max_completion_tokens.
+    return ChatOpenAI(
+        base_url=proxy.url, api_key="none", model="smollm2", max_retries=0, timeout=timeout, temperature=0,
+        extra_body={"max_tokens": ANSWER},
+    )  # fmt: skip
+
+
 @pytest.fixture
 def chat_model(proxy):
-    return ChatOpenAI(
-        base_url=proxy.url, api_key="none", model="smollm2", max_tokens=ANSWER, max_retries=0, timeout=2, temperature=0
-    )
+    return chat_openai(proxy, 20)
 
 
 @pytest.fixture
 def patient_model(proxy):
-    return ChatOpenAI(
-        base_url=proxy.url,
-        api_key="none",
-        model="smollm2",
-        max_tokens=ANSWER,
-        max_retries=0,
-        timeout=120,
-        temperature=0,
-    )
+    return chat_openai(proxy, 300)
 
 
 @pytest.fixture
