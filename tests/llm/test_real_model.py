@@ -17,11 +17,12 @@ from langchain_langmem_plugin import HybridMemoryMiddleware, with_memory
 from langmem_plugin import Budget, Memory, MemoryConfig
 from langmem_plugin.messages import Role
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, guarded
-from tests.llm.conftest import CONTEXT
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 TURNS = int(os.environ.get("LANGMEM_LLM_TURNS", "200"))
+CONTEXT = 2_048
+"""As the server is started, in conftest.py."""
 ANSWER = 24
 RULE = "Never mention the sea."
 CONFIG = MemoryConfig(budget=Budget(max_tokens=CONTEXT, completion=2 * ANSWER))
