@@ -13,6 +13,7 @@ from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.engine import Engine, Said, as_message, check_name, session_key
 from langmem_plugin.errors import ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
+from langmem_plugin.inspection.visible import Visible
 from langmem_plugin.messages import Role, Usage
 from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
@@ -33,7 +34,7 @@ from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
 
-class Session:
+class Session(Visible):
     """One conversation; open it with `Memory.session`.
 
     Thread-safe. Reading never waits for a model, but for the query's embedding
@@ -426,14 +427,6 @@ class Session:
 
     def _tell(self, what: ConstraintChange, constraint: Constraint, *, by: str | None = None) -> None:
         self._engine.watchers.tell([event(self._key, what, constraint, by=by)])
-
-    def _repr_html_(self) -> str:
-        """The session for a notebook: its timeline, window and constraints."""
-        from langmem_plugin.inspection import read_session, read_timeline, session_html
-        from langmem_plugin.markup import notebook
-
-        held = read_session(self._engine, self._key)
-        return notebook(session_html(read_timeline(self._engine, held), held))
 
     def _staged(self, turn_id: str) -> tuple[Staged, ...]:
         pending = self._engine.store.pending(self._key)

@@ -18,6 +18,7 @@ except ImportError as error:
 
 from langchain_langmem_plugin.convert import from_core, to_core
 from langchain_langmem_plugin.history import HybridChatMessageHistory
+from langchain_langmem_plugin.moving_in import move_in
 from langchain_langmem_plugin.retriever import HybridMemoryRetriever
 from langchain_langmem_plugin.runnable import with_memory
 from langchain_langmem_plugin.tools import memory_tools
@@ -33,6 +34,7 @@ __all__ = [
     "HybridMemoryRetriever",
     "from_core",
     "memory_tools",
+    "move_in",
     "to_core",
     "with_memory",
 ]
