@@ -60,7 +60,18 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [_python(), "-m", "llama_cpp.server", "--model", self._gguf, "--n_ctx", str(CONTEXT)]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--verbose", "False", "--n_threads", "1", "--n_threads_batch", "1"]
+        command += [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--verbose",
+            "False",
+            "--n_threads",
+            "1",
+            "--n_threads_batch",
+            "1",
+        ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(600):
