@@ -114,6 +114,8 @@ class Proxy:
         proxy = self
 
         class Passing(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def log_message(self, *_):
                 pass
 
@@ -166,17 +168,17 @@ class Proxy:
                 most = int(fault.removeprefix("drop")) if fault.startswith("drop") else None
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 pieces = 0
                 while line := answer.readline():
                     if line.startswith(b"data:"):
                         if pieces == most:
-                            # Reset, not end: the client has to see that the answer is not whole.
-                            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                            return
+                            return  # without the last, empty chunk: the client sees that the answer is not whole
                         pieces += 1
-                    self.wfile.write(line)
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                     self.wfile.flush()
+                self.wfile.write(b"0\r\n\r\n")
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Passing)
         self._http.daemon_threads = True

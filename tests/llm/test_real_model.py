@@ -15,7 +15,7 @@ from llama_index.llms.openai_like import OpenAILike
 
 from langchain_langmem_plugin import HybridMemoryMiddleware, with_memory
 from langmem_plugin import Budget, Memory, MemoryConfig
-from langmem_plugin.messages import Role
+from langmem_plugin.messages import Role, assistant
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, guarded
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -47,11 +47,6 @@ def chat_openai(proxy, timeout):
         base_url=proxy.url, api_key="none", model="smollm2", max_retries=0, timeout=timeout, temperature=0,
         extra_body={"max_tokens": ANSWER},
     )  # fmt: skip
-
-
-@pytest.fixture
-def chat_model(proxy):
-    return chat_openai(proxy, 20)
 
 
 @pytest.fixture
@@ -126,9 +121,11 @@ async def test_streams_and_an_agent_of_llama_index(memory, proxy, llm, patient_m
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "garbage", "stall", "kill"])
-def test_a_failing_server_loses_no_turn(memory, proxy, server, chat_model, fault):
+def test_a_failing_server_loses_no_turn(memory, proxy, server, patient_model, fault):
     """G5, G6: refused, broken, stalled, killed: the question is pending, and a retry leaves it once with its answer."""
-    agent = create_agent(chat_model, tools=[], middleware=[HybridMemoryMiddleware(memory, owner="ann")])
+    middleware = HybridMemoryMiddleware(memory, owner="ann")
+    agent = create_agent(patient_model, tools=[], middleware=[middleware])
+    hasty = create_agent(chat_openai(proxy, 10), tools=[], middleware=[middleware])
     session, config = memory.session(fault, owner="ann"), {"configurable": {"thread_id": fault}}
     agent.invoke({"messages": [HumanMessage(question(0))]}, config)
     if fault == "kill":
@@ -136,7 +133,7 @@ def test_a_failing_server_loses_no_turn(memory, proxy, server, chat_model, fault
     else:
         proxy.fault = fault
     with pytest.raises(Exception):  # noqa: B017 - each fault has a class of its own
-        agent.invoke({"messages": [HumanMessage(question(1))]}, config)
+        hasty.invoke({"messages": [HumanMessage(question(1))]}, config)
     assert said(session) == [question(0)]
     assert [message.text for message in session.resume().messages] == [question(1)]
     if fault == "kill":
@@ -171,7 +168,7 @@ def test_a_request_beyond_the_context_is_survived(memory, proxy, patient_model):
     """G1: a budget larger than the model's context: the server refuses, a smaller request is answered."""
     session = memory.session("large", owner="ann")
     for number in range(60):
-        session.add(question(number), "Yes.")
+        session.add(question(number), assistant("Yes, and more than that. " * 12))
     budget = Budget(max_tokens=3 * CONTEXT, completion=ANSWER)
     middleware = HybridMemoryMiddleware(memory, owner="ann", budget=budget)
     agent = create_agent(patient_model, tools=[], middleware=[middleware])
