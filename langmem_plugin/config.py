@@ -184,8 +184,8 @@ class RecallConfig(_Settings):
     """Hybrid recall over every turn that left the window."""
 
     enabled: bool = True
-    candidates: Annotated[int, Field(ge=1)] = 100
-    """How many turns are ranked for packing."""
+    candidates: Annotated[int, Field(ge=1)] = 240
+    """How many turns are ranked for packing, at most; fewer where the budget could not hold them."""
     threshold: Share = 0.15
     """Hits with a lower score (0..1) are not sent, unless the question is about the past: the more it is, the less
     this holds back."""
@@ -254,7 +254,7 @@ class MemoryConfig(_Settings):
         * `coding_assistant`: structured memory and summary. 32,000 tokens, 4,000 for the answer;
           a long summary (1,500 tokens) that carries decisions over many tool results; the window
           leaves late (0.80) and keeps half (0.45), since a file read five turns ago is still at
-          work; recall up to 30 %, candidates 200, because names of files and functions match well.
+          work; recall up to 30 %, candidates 300, because names of files and functions match well.
         * `roleplay`: a long plain window. 16,000 tokens; the window fills to 0.95 and keeps 0.75, so
           that tone and scene stay verbatim; no recall, which would break the scene's order; a short
           summary of the story so far.
@@ -289,7 +289,7 @@ def _preset(name: Preset) -> dict[str, _Settings]:
                 "budget": Budget(max_tokens=32_000, completion=4_000, summary=0.15, recall=0.30),
                 "window": WindowConfig(high=0.80, low=0.45),
                 "summary": SummaryConfig(max_tokens=1_500, chunk_tokens=6_000),
-                "recall": RecallConfig(candidates=200),
+                "recall": RecallConfig(candidates=300),
             }
         case "roleplay":
             return {

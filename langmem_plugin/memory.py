@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,7 @@ from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
+from langmem_plugin.transfer import Progress, Transferred, export_lines, import_lines
 from langmem_plugin.watching import Confirm, Watcher, Watchers
 
 _SYNC_WAIT_S = 60.0
@@ -269,6 +270,42 @@ class Memory:
         if message is not None and session is None:
             raise InvalidSetting("session", session, "name the session that the message is in")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
+
+    def export_lines(
+        self, *, owner: str | None = None, session: str | None = None, progress: Progress | None = None
+    ) -> Iterator[str]:
+        """Sessions as JSON Lines: messages, the summary, constraints; vectors are made anew where they are read.
+
+        Args:
+            owner: Whose; everybody's if not given.
+            session: One session of that owner.
+            progress: Called with how many messages are out.
+
+        Example:
+            >>> from langmem_plugin import Memory
+            >>> with Memory.open() as old, Memory.open() as new:
+            ...     version = old.session("trip", owner="ann").add("I live in Lyon.")
+            ...     moved = new.import_lines(old.export_lines())
+            ...     moved.messages
+            1
+        """
+        keys = [key for key in self._store.keys(owner=owner) if session in (None, key.session)]
+        return export_lines(self._engine, keys, progress=progress)
+
+    def import_lines(
+        self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
+    ) -> Transferred:
+        """Write sessions that `export_lines` gave; a turn that is there already adds nothing.
+
+        Args:
+            lines: An open file, for example; read as they are written.
+            owner: Whose they become; as they were, if not given.
+            progress: Called with how many messages were read.
+
+        Raises:
+            InvalidMessage: A line is no such line; what came before it is there. Repair it and read all again.
+        """
+        return import_lines(self._engine, lines, owner=owner, progress=progress)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.

@@ -26,7 +26,8 @@ def test_the_version(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("demo",), ("chat",), ("inspect",), ("forget",), ("eval",), ("eval", "overhead")]
+    "arguments",
+    [(), ("demo",), ("chat",), ("inspect",), ("forget",), ("export",), ("import",), ("eval",), ("eval", "overhead")],
 )
 def test_every_command_has_help(arguments, capsys):
     """Each command explains itself."""

@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     kinds = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _demo(kinds.add_parser("demo", help="replay a long conversation through both frameworks on one memory"))
     _chat(kinds.add_parser("chat", help="talk to any OpenAI-style server, with this memory"))
+    storing.add_export(kinds.add_parser("export", help="write sessions as JSON Lines"))
+    storing.add_import(kinds.add_parser("import", help="read sessions that export wrote"))
     storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))

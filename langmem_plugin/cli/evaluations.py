@@ -166,6 +166,47 @@ def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
+def _faults_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", metavar="URL", help="an empty database to try (a SQLite file of its own each)")
+    for name, number, what in (
+        ("kills", 2_000, "writing processes that are killed"),
+        ("kills-with-vectors", 200, "of them, that embed into Chroma"),
+        ("controls", 20, "that write a turn in two, which must be found out"),
+        ("processes", 8, "that write at once"),
+        ("threads", 8, "of each"),
+        ("turns", 50, "of each thread"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
+
+
+def _faults(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import faults
+
+    found = faults.measure(
+        url=arguments.url,
+        kills=arguments.kills,
+        kills_with_vectors=arguments.kills_with_vectors,
+        controls=arguments.controls,
+        processes=arguments.processes,
+        threads=arguments.threads,
+        turns=arguments.turns,
+        progress=_progress,
+    )
+    return faults.to_markdown(found), found
+
+
+def _erasure_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--owners", type=int, default=1_000, metavar="N", help="who said something (1000)")
+    parser.add_argument("--erased", type=int, default=100, metavar="N", help="of them, to be forgotten (100)")
+
+
+def _erasure(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import erasure
+
+    found = erasure.measure(owners=arguments.owners, erased=arguments.erased, progress=_progress)
+    return erasure.to_markdown(found), found
+
+
 EVALUATIONS = (
     Evaluation(
         name="overhead",
@@ -196,6 +237,18 @@ EVALUATIONS = (
         help="how many of the users' standing statements the rules find, and how many they make up",
         add_arguments=_constraints_arguments,
         run=_constraints,
+    ),
+    Evaluation(
+        name="faults",
+        help="whether anything acknowledged is lost when writing processes are killed, crowded and doubled",
+        add_arguments=_faults_arguments,
+        run=_faults,
+    ),
+    Evaluation(
+        name="erasure",
+        help="how much of what owners said is in any file after they were forgotten",
+        add_arguments=_erasure_arguments,
+        run=_erasure,
     ),
     Evaluation(
         name="frameworks",

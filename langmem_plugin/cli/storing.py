@@ -1,4 +1,4 @@
-"""Commands on a database: forget."""
+"""Commands on a database: forget, export, import."""
 
 from __future__ import annotations
 
@@ -55,5 +55,65 @@ def forget_command(arguments: argparse.Namespace) -> int:
     return 0 if receipt.complete else 1
 
 
+def add_export(export: argparse.ArgumentParser) -> None:
+    """The arguments of `export`."""
+    export.description = "Write sessions as JSON Lines, messages, summary and constraints; - is standard output."
+    _database(export)
+    export.add_argument("file", metavar="FILE", help="where to; - for standard output")
+    export.add_argument("--owner", metavar="NAME", help="whose (everybody's)")
+    export.add_argument("--session", metavar="ID", help="one session of that owner")
+    export.set_defaults(run=export_command)
+
+
+def export_command(arguments: argparse.Namespace) -> int:
+    """Write sessions out."""
+    from langmem_plugin.memory import Memory
+
+    if arguments.session is not None and arguments.owner is None:
+        raise InvalidSetting("--owner", None, "name the owner of the session")
+    with Memory.open(arguments.database) as memory:
+        lines = memory.export_lines(owner=arguments.owner, session=arguments.session, progress=_progress)
+        if arguments.file == "-":
+            for line in lines:
+                print(line)
+            return 0
+        try:
+            with Path(arguments.file).open("w", encoding="utf-8") as out:
+                out.writelines(line + "\n" for line in lines)
+        except OSError as error:
+            raise InvalidSetting("FILE", arguments.file, f"it cannot be written ({error.strerror})") from error
+    return 0
+
+
+def add_import(reading: argparse.ArgumentParser) -> None:
+    """The arguments of `import`."""
+    reading.description = "Read sessions that `export` wrote; what is there already adds nothing."
+    _database(reading)
+    reading.add_argument("file", metavar="FILE", help="what `export` wrote; - for standard input")
+    reading.add_argument("--owner", metavar="NAME", help="whose they become (as they were)")
+    reading.set_defaults(run=import_command)
+
+
+def import_command(arguments: argparse.Namespace) -> int:
+    """Read sessions in."""
+    from langmem_plugin.memory import Memory
+
+    with Memory.open(arguments.database) as memory:
+        if arguments.file == "-":
+            found = memory.import_lines(sys.stdin, owner=arguments.owner, progress=_progress)
+        else:
+            try:
+                with Path(arguments.file).open(encoding="utf-8") as lines:
+                    found = memory.import_lines(lines, owner=arguments.owner, progress=_progress)
+            except (OSError, UnicodeDecodeError) as error:
+                raise InvalidSetting("FILE", arguments.file, f"it cannot be read ({type(error).__name__})") from error
+    print(f"{found.sessions} sessions: {found.messages} messages and {found.constraints} constraints are new")
+    return 0
+
+
+def _progress(messages: int) -> None:
+    print(f"{messages:,} messages", file=sys.stderr)
+
+
 def _database(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db")
+    command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db or postgresql://...")

@@ -13,7 +13,7 @@ from langmem_plugin.context.cutting import cut_end
 from langmem_plugin.context.documents import fit_documents
 from langmem_plugin.context.exchanges import NO_ANSWER, Line, group, join, lines, repair, unique_ids
 from langmem_plugin.context.extract import extract
-from langmem_plugin.context.packing import NEED_NOTHING, Packed, pack, recall_room
+from langmem_plugin.context.packing import NEED_NOTHING, NEED_SHRINK, Packed, pack, recall_room
 from langmem_plugin.context.request import Context, ContextReport, Document, Item, Segment, View
 from langmem_plugin.context.shown import Shown, without_large
 from langmem_plugin.errors import BudgetTooSmall
@@ -25,7 +25,7 @@ _LEAST_SUMMARY = 24
 """A summary that would be cut to fewer tokens is left out."""
 _EXTRACT_READS = 3
 """How many times its own size the extract reads of what waits to be summarised."""
-_PAIR_OVERHEAD = 64
+_PAIR_OVERHEAD = 40
 """Tokens of the synthetic pair besides the summary's text."""
 
 
@@ -195,18 +195,35 @@ class _Assembly:
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
         documents = self._fit_documents(prompt - self.least)
         left = prompt - self.least - self._count(documents)
-        summary, short = self._summarise(left)
-        pair = self._count(self._summary_text(summary, short)) + (
-            _PAIR_OVERHEAD if summary or short or self.waiting else 0
-        )
         keep = self.shown.newest_tokens()
+        if self._wants_the_past():
+            said = len(self.cut), len(self.notes)
+            plan = self._plan("", "", documents, natural, keep)
+            if plan.attached is not None and plan.attached.tokens > self.budget.tokens("recall"):
+                return self._finished(plan)
+            del self.cut[said[0] :], self.notes[said[1] :]
+        return self._finished(self._plan(*self._summarise(left), documents, natural, keep))
+
+    def _wants_the_past(self) -> bool:
+        """Whether whole messages should have the room of their shortened ones: a model's summary always stays."""
+        if self.view.summary is not None and self.view.summary.method == "model":
+            return False
+        if self.given is not None:
+            return self.given.tokens > self.budget.tokens("recall")
+        return bool(self.recalled.hits) and self.recalled.need >= NEED_SHRINK
+
+    def _plan(self, summary: str, short: str, documents: str, natural: int, keep: int) -> _Plan:
+        """What is sent beside this summary and this extract."""
+        prompt = self.budget.prompt
+        block = self._summary_text(summary, short)
+        pair = self._count(block) + (_PAIR_OVERHEAD if block or self.waiting else 0)
         # A long tool loop gives way to the summary and the newest exchanges.
         outside = self.fixed + self.reserved + self._count(documents) + (self.given.tokens if self.given else 0)
         turn_room = max(self.least - self.fixed - self.reserved, prompt - outside - pair - keep)
         turn = min(natural, turn_room)
         space = prompt - self.fixed - self.reserved - turn - self._count(documents) - pair
         packed, start = self._recall(space, keep)
-        return self._finished(_Plan(start, summary, short, packed, documents, turn_room))
+        return _Plan(start, summary, short, packed, documents, turn_room)
 
     def _fit_documents(self, left: int) -> str:
         if self.documents and self.anchor is None and not self.as_pair:

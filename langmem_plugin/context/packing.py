@@ -31,6 +31,10 @@ _WORTH_FILLING = 24
 """Fewer tokens than this are left unused."""
 
 
+_ODDS = 0.05
+"""Right to wrong among the candidates of a session, beside those that scores are fitted with (fit.NEGATIVES)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """The recalled block and what is in it."""
@@ -192,5 +196,11 @@ def _same(a: frozenset[str], b: frozenset[str]) -> bool:
 
 
 def worth(hit: Hit) -> float:
-    """Score for its tokens; what a line has besides its text keeps very short ones from winning."""
-    return hit.score / (hit.entry.tokens + LINE_TOKENS)
+    """How likely it helps for its tokens, which count a little less than in proportion.
+
+    Scores are fitted as if one candidate in four were right. With the odds that a session
+    really has, near certain hits stand further above the rest. What a line has besides its
+    text keeps very short ones from winning.
+    """
+    odds = _ODDS * hit.score / max(1e-6, 1.0 - hit.score)
+    return float(odds / (1.0 + odds) / (hit.entry.tokens + LINE_TOKENS) ** 0.75)

@@ -125,8 +125,10 @@ def summary_block(text: str, *, summarised: int, extract: str, waiting: int) -> 
             if text
             else f"From the first {_messages(waiting)} of this conversation, shortened:\n{escape_tags(extract)}"
         )
-    elif waiting:
-        parts.append(f"{_messages(waiting)} {'after that' if text else 'at the start'} not shown.")
+    elif text and waiting:
+        parts.append(f"{_messages(waiting)} after that not shown.")
+    elif summarised + waiting and not text:
+        parts.append(f"{_messages(summarised + waiting)} at the start not shown.")
     if not parts:
         return ""
     body = sendable_text("\n\n".join(parts))

@@ -73,7 +73,7 @@ def measure(
         written = 0
         for length in lengths:
             while written < length:
-                session.add(_said(chance), assistant(_said(chance)))
+                session.add(said(chance), assistant(said(chance)))
                 written += 2
                 if progress and written % 2_000 == 0:
                     progress(f"{written} messages")
@@ -81,9 +81,9 @@ def measure(
             adds, contexts = [], []
             for _ in range(rounds):
                 started = time.perf_counter()
-                context = session.context(_said(chance) + "?", system="You are a helpful assistant.")
+                context = session.context(said(chance) + "?", system="You are a helpful assistant.")
                 between = time.perf_counter()
-                session.add(_said(chance), assistant(_said(chance)))
+                session.add(said(chance), assistant(said(chance)))
                 ended = time.perf_counter()
                 if context.report.tokens_used > budget:
                     raise AssertionError(f"{context.report.tokens_used} tokens, the budget is {budget}")
@@ -117,7 +117,8 @@ def to_markdown(results: Sequence[Overhead]) -> str:
     return "\n".join(lines)
 
 
-def _said(chance: random.Random) -> str:
+def said(chance: random.Random) -> str:
+    """Eight to forty made-up words."""
     return " ".join(chance.choices(_WORDS, cum_weights=_WEIGHTS, k=chance.randint(8, 40)))
 
 

@@ -36,6 +36,9 @@ NEAR: Final = (
     "time",
     "time_asked",
     "self",
+    "sitting",
+    "keyword_meaning",
+    "speaker_meaning",
 )
 """Features that the second step adds."""
 
@@ -44,6 +47,9 @@ _AROUND: Final = 8
 _OFFSETS: Final = np.arange(-_AROUND, _AROUND + 1)
 _KERNEL: Final = np.where(_OFFSETS == 0, 0.0, np.exp(-((_OFFSETS / 4) ** 2) / 2))
 _NORMAL: Final = NormalDist()
+_SITTING_MICROS: Final = 3 * 3600 * 10**6
+_ROWS: Final = 1_024
+"""So many messages are compared with all others at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +129,28 @@ def near(first: Dense, seqs: Ints, here: Traits, before: Traits, query: str) -> 
     wanted = _wanted(query, here.speakers() | before.speakers())
     answers = before.has(ENDS_ASKING)
     told = here.has(TELLS_TIME)
+    words, meaning, fits = first.words[seqs], first.near[seqs], wanted.fits(here)
+    rough = 0.5 * words + 0.5 * first.covered_2[seqs] + 0.15 * meaning
     extra = np.stack([
-        wanted.fits(here), answers, answers * first.words[seqs - 1], answers * first.near[seqs - 1],
+        fits, answers, answers * first.words[seqs - 1], answers * first.near[seqs - 1],
         here.has(ASKS), here.rows["substance"], here.rows["specific"], told,
         told * float(_WHEN.search(query) is not None), here.has(OWN),
+        _best_beside(rough, here.rows["written"]), words * np.maximum(meaning, 0.0), fits * meaning,
     ], axis=1)  # fmt: skip
     extra[~here.exist] = 0.0
     return np.concatenate([first.rows(seqs), extra], axis=1)
+
+
+def _best_beside(rough: Floats, written: npt.NDArray[np.int64]) -> Floats:
+    """For each message the best rough score of the others said within some hours of it; 0 if there are none."""
+    best: Floats = np.zeros(len(rough))
+    for start in range(0, len(rough), _ROWS):
+        rows = slice(start, start + _ROWS)
+        together = np.abs(written[rows, None] - written[None, :]) <= _SITTING_MICROS
+        together[np.arange(len(together)), np.arange(start, start + len(together))] = False
+        others = np.where(together, rough[None, :], -np.inf).max(axis=1, initial=-np.inf)
+        best[rows] = np.where(np.isfinite(others), others, 0.0)
+    return best
 
 
 def standardise(seqs: Ints, cosines: npt.NDArray[np.float32], *, documents: int, size: int) -> Floats:

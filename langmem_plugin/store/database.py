@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +26,14 @@ from langmem_plugin.errors import (
 )
 from langmem_plugin.store import schema
 from langmem_plugin.store.migrations import migrate
+from langmem_plugin.store.write_lock import WriteLock
 
 _log = logging.getLogger(__name__)
 
 _BUSY_MS = 30_000
 """How long SQLite waits for another process's write before it gives up."""
+
+_SAFE_SQLITE = (3, 51, 3)
 
 _FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or postgresql://..."
 
@@ -50,8 +52,16 @@ class SqlDatabase:
         self.url = self._url.render_as_string(hide_password=True)
         self.path = _file_of(self._url)
         self._closed = False
-        self._write_lock = threading.RLock()
+        lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
+        self._write_lock = WriteLock(lock)
         self._engine = self._open_engine()
+        if self.path is not None and sqlite3.sqlite_version_info < _SAFE_SQLITE:
+            _log.info(
+                "SQLite %s can lose its write-ahead log if two processes reset it at once (fixed in 3.51.3); "
+                "every writer of %s takes turns by a lock file, so that no two do",
+                sqlite3.sqlite_version,
+                self.url,
+            )
         with self.translated():
             self._migrate()
 
@@ -81,7 +91,7 @@ class SqlDatabase:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that stands as a whole, durably, or not at all."""
-        with self._write_lock, self.translated():
+        with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
@@ -90,7 +100,7 @@ class SqlDatabase:
         """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
         if self.path is None:
             return
-        with self._write_lock, self.translated():
+        with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -99,7 +109,7 @@ class SqlDatabase:
         """Write the database anew, row by row, so that no page keeps what was moved out of it."""
         if self.path is None:
             return
-        with self._write_lock, self.translated():
+        with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect().execution_options(langmem_plain=True) as connection:
                 connection.exec_driver_sql("VACUUM")
@@ -119,6 +129,7 @@ class SqlDatabase:
                 return
             self._closed = True
             self._engine.dispose()
+        self._write_lock.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
@@ -231,6 +242,7 @@ def _prepare(connection: Any, _record: object) -> None:
         "secure_delete=ON",
         "temp_store=MEMORY",
         "trusted_schema=OFF",
+        "mmap_size=0",
     ):
         cursor.execute(f"PRAGMA {pragma}")
         cursor.fetchall()

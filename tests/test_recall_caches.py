@@ -1,0 +1,98 @@
+"""What recall keeps between queries never changes an answer."""
+
+import random
+from datetime import UTC, datetime
+
+import numpy as np
+
+from langmem_plugin import Memory, MemoryConfig
+from langmem_plugin.config import Budget, RecallConfig
+from langmem_plugin.evaluation.overhead import said
+from langmem_plugin.messages import assistant, user
+from langmem_plugin.recall.recaller import Recaller
+from langmem_plugin.recall.traits import ASKS, TraitCache
+from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.store.posting_cache import by_what_was_read
+from langmem_plugin.store.protocol import Postings
+from langmem_plugin.store.sql import SqlStore
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+KEY = SessionKey("ann", "s")
+
+
+def test_a_warm_cache_answers_as_a_cold_one(tmp_path):
+    """While messages come in and queries vary, a recaller that was asked before gives what a new one gives."""
+    chance = random.Random(5)
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    with Memory.open(url) as memory:
+        session = memory.session(KEY.session, owner=KEY.owner)
+        store = SqlStore(url)
+        warm = Recaller(store, RecallConfig())
+        for turn in range(40):
+            session.add(said(chance), assistant(said(chance) + "?"))
+            if turn % 4 == 0:
+                query = said(chance)
+                fresh = SqlStore(url)
+                assert warm.recall(KEY, query, now=NOW) == Recaller(fresh, RecallConfig()).recall(KEY, query, now=NOW)
+                fresh.close()
+        store.close()
+
+
+def test_a_session_begun_anew_is_read_anew():
+    """Traits of a forgotten generation are not used for the next one's messages."""
+    cache = TraitCache()
+    seqs = np.array([1, 2, 9])
+
+    def entries(text):
+        return lambda wanted: [
+            Entry(seq=seq, turn="t", message=user(text), tokens=1, created_at=NOW) for seq in wanted if seq < 3
+        ]
+
+    assert cache.of(KEY, (1,), seqs, entries("Why?")).has(ASKS).tolist() == [1, 1, 0]
+    assert cache.of(KEY, (1,), seqs, entries("So.")).has(ASKS).tolist() == [1, 1, 0]
+    assert cache.of(KEY, (2,), seqs, entries("So.")).has(ASKS).tolist() == [0, 0, 0]
+    assert cache.of(KEY, (2,), seqs, entries("So.")).exist.tolist() == [True, True, False]
+
+
+def test_the_least_recently_asked_sessions_leave_the_cache():
+    """The cache holds about as many messages as it may, and answers for all sessions."""
+    cache = TraitCache(max_messages=300)
+    for name in "abcdefgh":
+        key = SessionKey("ann", name)
+        found = cache.of(
+            key,
+            (1,),
+            np.array([90]),
+            lambda wanted: [Entry(seq=90, turn="t", message=user("x?"), tokens=1, created_at=NOW)],
+        )
+        assert found.has(ASKS).tolist() == [1]
+    assert sum(len(held.rows) for held in cache._held.values()) <= 300 + 128
+
+
+def test_what_is_behind_is_read_in_few_reads():
+    """Rare terms share a read from where the least read ends; frequent ones are read from where each ends."""
+
+    def held(read_to, count):
+        return read_to, Postings(np.arange(count), np.ones(count, np.int32), np.ones(count, np.int32))
+
+    groups = by_what_was_read({"a": held(5, 2), "b": held(90, 3), "c": held(80, 500), "d": held(80, 100)})
+    assert groups == {5: ["a", "b"], 80: ["c", "d"]}
+    assert by_what_was_read({}) == {}
+
+
+def test_a_question_about_the_past_has_the_room_of_the_extract():
+    """Whole messages take the place of shortened ones; the request says that earlier ones are not shown (G9)."""
+    chance = random.Random(6)
+    config = MemoryConfig(budget=Budget(max_tokens=1_000, completion=0))
+    with Memory.open(config=config) as memory:
+        session = memory.session("s", owner="ann")
+        for _ in range(60):
+            session.add("The code of the garage is " + said(chance), assistant(said(chance)))
+        memory.wait()
+        asked = session.context("What did I tell you about the code of the garage?")
+        idle = session.context("Thanks, great!")
+    assert asked.report.need > 0.9
+    assert asked.report.tokens["recall"] > 500
+    assert asked.report.tokens["summary"] < idle.report.tokens["summary"]
+    assert "not shown" in asked.messages[0].text
+    assert asked.report.tokens_used <= 1_000

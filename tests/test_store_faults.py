@@ -1,0 +1,182 @@
+"""G4 to G6 by real processes: killed, crowded, doubled, cut off from their server, out of disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psycopg
+import pytest
+
+from langmem_plugin import Memory
+from langmem_plugin.errors import StoreUnavailable
+from langmem_plugin.messages import assistant
+from langmem_plugin.store import write_lock
+from langmem_plugin.store.write_lock import WriteLock
+from langmem_plugin.testing.soak import disturbed
+
+NONE = {"kills": 0, "kills-with-vectors": 0, "controls": 0, "processes": 0}
+
+
+def faults(tmp_path, **numbers):
+    """`langmem-plugin eval faults` in a process of its own, because it forks; its figures by trial."""
+    out = tmp_path / "figures.json"
+    arguments = [f"--{name}={value}" for name, value in {**NONE, **numbers}.items()]
+    command = [sys.executable, "-m", "langmem_plugin.cli", "eval", "faults", *arguments, "--json", str(out)]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ, timeout=300)
+    return list(json.loads(out.read_text()).values())
+
+
+def test_fifty_killed_writers_leave_whole_turns(tmp_path):
+    """Processes killed at random moments: nothing acknowledged is lost, no turn is half, none is there twice."""
+    (found,) = faults(tmp_path, kills=50)
+    assert found["passed"]
+    assert found["acknowledged"] >= 50
+
+
+def test_turns_in_two_writes_are_found_out(tmp_path):
+    """A control: writers that write a turn in two leave halves, and the trial says so."""
+    (found,) = faults(tmp_path, controls=3)
+    assert not found["passed"]
+    assert found["halves"]
+
+
+def test_writers_killed_while_chroma_is_written(tmp_path):
+    """The same with vectors: the index is checked or rebuilt at the next opening, and requests are answered."""
+    (found,) = faults(tmp_path, **{"kills-with-vectors": 4})
+    assert found["passed"]
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_a_crowd_of_processes_and_threads_loses_nothing(tmp_path, backend, request):
+    """Four processes of four threads, a tenth of the turns twice: each once, in its writer's order, no error."""
+    url = {"url": request.getfixturevalue("postgres_url")} if backend == "postgres" else {}
+    (found,) = faults(tmp_path, processes=4, threads=4, turns=5, **url)
+    assert found["passed"]
+    assert found["acknowledged"] == 80
+
+
+def test_a_server_that_is_cut_off_loses_nothing(postgres_server, postgres_url):
+    """PostgreSQL's connections are killed, commits among them: no error reaches a caller, each turn is there once."""
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+
+    def cut():
+        time.sleep(0.2)
+        with psycopg.connect(postgres_server.get_uri()) as admin:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+
+    verdict, _ = disturbed(postgres_url, cut, rounds=8, writers=3)
+    assert verdict.passed
+    assert verdict.acknowledged > 8
+
+
+def test_a_full_disk_is_a_typed_error_and_loses_nothing(tmp_path):
+    """Writes past a limit on the file's size raise StoreUnavailable; what was acknowledged before is there."""
+    url = f"sqlite:///{tmp_path / 'memory.db'}"
+    code = f"""
+import resource, signal, sys
+from langmem_plugin import Memory
+from langmem_plugin.errors import StoreUnavailable
+from langmem_plugin.messages import assistant
+memory = Memory.open({url!r})
+session = memory.session("s", owner="ann")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+for number in range(10_000):
+    try:
+        session.add(f"Question {{number}} " + "x" * 5_000, assistant("Yes."))
+    except StoreUnavailable:
+        print(number, flush=True)
+        break
+sys.stdout.flush()
+import os; os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=os.environ, timeout=120
+    )
+    assert done.stdout.strip().isdecimal(), done.stderr
+    with Memory.open(url) as memory:
+        session = memory.session("s", owner="ann")
+        assert len(session.history()) == 2 * int(done.stdout)
+        session.add("Now there is room again.", assistant("Good."))
+
+
+def test_threads_write_in_the_order_of_asking():
+    """The lock is handed on first come, first served, and its holder may take it again."""
+    lock, order = WriteLock(), []
+
+    def want(number):
+        with lock, lock:
+            order.append(number)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in range(10)]
+    with lock:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(10))
+
+
+def test_no_process_is_passed_over(tmp_path):
+    """Two locks on one file that are wanted again and again alternate: neither gets it four times in a row."""
+    locks = [WriteLock(tmp_path / "lock") for _ in range(2)]
+    order = []
+    stop = threading.Event()
+
+    def want(number):
+        while not stop.is_set():
+            with locks[number]:
+                order.append(number)
+                time.sleep(0.003)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for lock in locks:
+        lock.close()
+    both = order[order.index(1) :] if order[0] == 0 else order[order.index(0) :]
+    runs = [len(list(run)) for _, run in itertools.groupby(both[:-4])]
+    assert len(runs) > len(both) / 4
+
+
+def test_a_database_that_is_held_for_ever_is_a_typed_error(tmp_path, monkeypatch):
+    """A process that stops while it writes does not block others for ever: they are told, and nothing is written."""
+    monkeypatch.setattr(write_lock, "_FULL_S", 0.3)
+    url = f"sqlite:///{tmp_path / 'memory.db'}"
+    with Memory.open(url) as memory:
+        session = memory.session("s", owner="ann")
+        session.add("Hello.", assistant("Hi."))
+        with WriteLock(tmp_path / "memory.db.lock"):
+            with pytest.raises(StoreUnavailable, match="retry"):
+                session.add("Hello?")
+            assert len(session.history()) == 2  # reading goes on
+        session.add("Hello?")
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    """A writer that is killed while it holds the lock does not keep it."""
+    path = tmp_path / "lock"
+    code = (
+        "import time; from pathlib import Path; from langmem_plugin.store.write_lock import WriteLock\n"
+        f"with WriteLock(Path({str(path)!r})):\n    print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ) as child:
+        assert child.stdout.readline() == "held\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        lock = WriteLock(path)
+        with lock:
+            pass
+        lock.close()
