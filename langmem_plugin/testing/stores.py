@@ -27,6 +27,7 @@ from langmem_plugin.session import Session
 ODD_TEXTS = (
     "", " ", "\0", "a\0b", "\ud800", "x\udfffy", "\x85", "\u2028", "\u202e", "\ufeff", "🙂", "👨‍👩‍👧", "한국어",
     "'; DROP TABLE messages; --", "%s %(x)s :name ?", "\\u0000", '"', "{}", "a" * 100_000, "\r\n\t",
+    "\ud83d\ude42", "\uf8ff1\ud83d\ude42\uf8ff",
 )  # fmt: skip
 """Texts that databases are known to change, refuse or run."""
 

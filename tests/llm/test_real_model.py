@@ -164,15 +164,15 @@ def test_a_dropped_stream_leaves_no_half_turn(memory, proxy, patient_model, llm,
     assert [message.text for message in buffer.session.resume().messages] == [question(1)]
 
 
-def test_a_request_beyond_the_context_is_survived(memory, proxy, patient_model):
+def test_a_request_beyond_the_context_is_survived(tmp_path, counter, proxy, patient_model):
     """G1: a budget larger than the model's context: the server refuses, a smaller request is answered."""
-    session = memory.session("large", owner="ann")
-    for number in range(60):
-        session.add(question(number), assistant("Yes, and more than that. " * 12))
-    budget = Budget(max_tokens=3 * CONTEXT, completion=ANSWER)
-    middleware = HybridMemoryMiddleware(memory, owner="ann", budget=budget)
-    agent = create_agent(patient_model, tools=[], middleware=[middleware])
-    agent.invoke({"messages": [HumanMessage(question(70))]}, {"configurable": {"thread_id": "large"}})
-    assert any("as too long" in note for note in session.report.notes)
-    assert session.history()[-1].message.role is Role.ASSISTANT
-    assert proxy.prompts[-1] <= CONTEXT
+    config = MemoryConfig(budget=Budget(max_tokens=3 * CONTEXT, completion=ANSWER))
+    with Memory.open(f"sqlite:///{tmp_path / 'large.db'}", config=config, model=counter) as memory:
+        session = memory.session("large", owner="ann")
+        for number in range(30):
+            session.add(question(number), assistant("Yes, and more than that. " * 12))
+        agent = create_agent(patient_model, tools=[], middleware=[HybridMemoryMiddleware(memory, owner="ann")])
+        agent.invoke({"messages": [HumanMessage(question(70))]}, {"configurable": {"thread_id": "large"}})
+        assert any("as too long" in note for note in session.report.notes)
+        assert session.history()[-1].message.role is Role.ASSISTANT
+        assert proxy.prompts[-1] <= CONTEXT
