@@ -12,6 +12,7 @@ LangmemPluginError
 │   ├── TurnOpen                       the turn is still open
 │   └── VersionConflict                the session moved on since it was read
 ├── ConstraintNotFound (LookupError)
+├── ConstraintMissing                  a request lacks constraints that are in force
 ├── MessageNotFound (LookupError)      no such message in the session's log
 ├── StoreError
 │   ├── StoreUnavailable               the database cannot be reached or opened
@@ -126,6 +127,19 @@ class ConstraintNotFound(LangmemPluginError, LookupError):
     def __init__(self, constraint_id: str) -> None:
         self.constraint_id = constraint_id
         super().__init__(f"no constraint {constraint_id!r} in this session; list them with session.constraints()")
+
+
+class ConstraintMissing(LangmemPluginError):
+    """A request that was about to be sent lacks constraints that are in force."""
+
+    def __init__(self, *, missing: tuple[str, ...], active: int) -> None:
+        self.missing = missing
+        """Their ids."""
+        self.active = active
+        super().__init__(
+            f"{len(missing)} of {active} active constraints are not in the request ({', '.join(missing[:5])}); "
+            "something between the memory and the model drops or changes the system prompt"
+        )
 
 
 class MessageNotFound(LangmemPluginError, LookupError):

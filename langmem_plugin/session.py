@@ -11,7 +11,7 @@ from langmem_plugin.config import Budget
 from langmem_plugin.context.constraints_block import missing
 from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.engine import Engine, Said, as_message, check_name, session_key
-from langmem_plugin.errors import ConstraintNotFound, VersionConflict
+from langmem_plugin.errors import ConstraintMissing, ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
 from langmem_plugin.inspection.visible import Visible
 from langmem_plugin.messages import Role, Usage
@@ -387,6 +387,17 @@ class Session(Visible):
             request: All that a model is sent in the system role, or the whole prompt.
         """
         return missing(request, self.constraints())
+
+    def verify_request(self, request: str) -> None:
+        """The last look at what is sent; see `missing_constraints`.
+
+        Raises:
+            ConstraintMissing: An active constraint does not stand in it, word for word.
+        """
+        active = self.constraints()
+        gone = missing(request, active)
+        if gone:
+            raise ConstraintMissing(missing=tuple(one.id for one in gone), active=len(active))
 
     def fork(self, session_id: str, *, at: int | None = None) -> Session:
         """Begin a session of the same owner that goes on from this one, as it is or as it was at a version.

@@ -22,6 +22,7 @@ from langchain_langmem_plugin.moving_in import move_in
 from langchain_langmem_plugin.retriever import HybridMemoryRetriever
 from langchain_langmem_plugin.runnable import with_memory
 from langchain_langmem_plugin.tools import memory_tools
+from langchain_langmem_plugin.verifying import VerifyConstraints
 
 if TYPE_CHECKING:
     from langchain_langmem_plugin.chain_memory import HybridChainMemory
@@ -32,6 +33,7 @@ __all__ = [
     "HybridChatMessageHistory",
     "HybridMemoryMiddleware",
     "HybridMemoryRetriever",
+    "VerifyConstraints",
     "from_core",
     "memory_tools",
     "move_in",

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     storing.add_import(kinds.add_parser("import", help="read sessions that export wrote"))
     storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
+    _serve(kinds.add_parser("serve", help="the same as a page in the browser, on this machine alone"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))
     return root
 
@@ -90,6 +91,19 @@ def _inspect(look: argparse.ArgumentParser) -> None:
     look.add_argument("--budget", type=_positive, metavar="N", help="tokens of a request (7000)")
     look.add_argument("--model", default="gpt-4o", metavar="NAME", help="count tokens as this model (gpt-4o)")
     look.set_defaults(run=commands.inspect)
+
+
+def _serve(site: argparse.ArgumentParser) -> None:
+    site.description = (
+        "A small page on 127.0.0.1 to look into a memory: sessions, timelines, requests, constraints. Read-only unless "
+        "--write is given. It asks for no password: who can log in to this machine can see it."
+    )
+    site.add_argument("url", metavar="URL", help="sqlite:///file.db")
+    site.add_argument("--port", type=int, default=8_377, metavar="N", help="0 for any that is free (8377)")
+    site.add_argument("--write", action="store_true", help="let constraints be confirmed and revoked")
+    site.add_argument("--budget", type=_positive, metavar="N", help="tokens of a request (7000)")
+    site.add_argument("--model", default="gpt-4o", metavar="NAME", help="count tokens as this model (gpt-4o)")
+    site.set_defaults(run=commands.serve)
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:

@@ -69,6 +69,13 @@ def inspect(arguments: argparse.Namespace) -> int:
     return inspecting.inspect(arguments)
 
 
+def serve(arguments: argparse.Namespace) -> int:
+    """The page on this machine."""
+    from langmem_plugin.cli import serving
+
+    return serving.serve(arguments)
+
+
 def evaluate(arguments: argparse.Namespace) -> int:
     """One evaluation, printed as a table, and as JSON if that is asked for."""
     table, figures = arguments.evaluation.run(arguments)

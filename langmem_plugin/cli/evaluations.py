@@ -168,6 +168,38 @@ def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
+def _retention_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=500, metavar="N", help="user messages (500)")
+    parser.add_argument("--constraints", type=int, default=30, metavar="N", help="how many are stated, 6 to 30 (30)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another conversation (0)")
+    parser.add_argument("--alone", action="store_true", help="without what the frameworks bring along")
+
+
+def _retention(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import retention
+
+    results = retention.measure(
+        turns=arguments.turns,
+        constraints=arguments.constraints,
+        seed=arguments.seed,
+        only="ours" if arguments.alone else "all",
+        progress=_progress,
+    )
+    return retention.to_markdown(results).rstrip(), [asdict(one) for one in results]
+
+
+def _attacks_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=_folder, metavar="DIR", help="BIPIA, Giskard and naughty-string files (none)")
+    parser.add_argument("--most", type=int, metavar="N", help="at most about so many cases (all)")
+
+
+def _attacks(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import attacks
+
+    report = attacks.run(attacks.load_attacks(arguments.data), most=arguments.most, progress=_progress)
+    return attacks.to_markdown(report).rstrip(), asdict(report)
+
+
 def _long_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--turns", type=_numbers, default=(50, 100, 200, 1_000), metavar="N,N", help="asked there (50,100,200,1000)"
@@ -311,6 +343,18 @@ EVALUATIONS = (
         help="how many of the users' standing statements the rules find, and how many they make up",
         add_arguments=_constraints_arguments,
         run=_constraints,
+    ),
+    Evaluation(
+        name="retention",
+        help="whether constraints outlive a long conversation, here and in what the frameworks bring along",
+        add_arguments=_retention_arguments,
+        run=_retention,
+    ),
+    Evaluation(
+        name="attacks",
+        help="whether anything that others wrote becomes a constraint, with an extractor in an attacker's hands",
+        add_arguments=_attacks_arguments,
+        run=_attacks,
     ),
     Evaluation(
         name="faults",

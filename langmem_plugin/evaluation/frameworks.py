@@ -113,7 +113,7 @@ def _replay(
         session = memory.session(conversation.id, owner="evaluation")
         added = [session.add_constraint(rule) for rule in _RULES]
         judge = _Judge(memory, session, budget)
-        say = (_langchain if framework == "langchain" else _llama_index)(memory, session, judge)
+        say = adapter(framework, memory, session, judge.look)
         for number, (question, answer) in enumerate(exchanges):
             if number == len(exchanges) // 2:
                 session.revoke(added[0].id)
@@ -186,7 +186,16 @@ def _exchanges(conversation: Conversation) -> Iterator[tuple[str, str]]:
         yield "\n".join(asked), "\n".join(answered)
 
 
-def _langchain(memory: Memory, session: Session, judge: _Judge) -> Callable[[str, str], Any]:
+def adapter(
+    framework: Framework, memory: Memory, session: Session, look: Callable[[Sequence[Message]], None]
+) -> Callable[[str, str], Any]:
+    """A function that says a question through a framework and answers it; `look` sees each request at the model."""
+    return (_langchain if framework == "langchain" else _llama_index)(memory, session, look)
+
+
+def _langchain(
+    memory: Memory, session: Session, look: Callable[[Sequence[Message]], None]
+) -> Callable[[str, str], Any]:
     from langchain.agents import create_agent
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage
@@ -204,7 +213,7 @@ def _langchain(memory: Memory, session: Session, judge: _Judge) -> Callable[[str
             return "player"
 
         def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
-            judge.look([to_core(message) for message in messages])
+            look([to_core(message) for message in messages])
             return ChatResult(generations=[ChatGeneration(message=AIMessage(answers[-1]))])
 
     middleware = HybridMemoryMiddleware(memory, owner=session.owner, session_id=session.id)
@@ -217,7 +226,9 @@ def _langchain(memory: Memory, session: Session, judge: _Judge) -> Callable[[str
     return say
 
 
-def _llama_index(memory: Memory, session: Session, judge: _Judge) -> Callable[[str, str], Any]:
+def _llama_index(
+    memory: Memory, session: Session, look: Callable[[Sequence[Message]], None]
+) -> Callable[[str, str], Any]:
     from llama_index.core.base.llms.types import ChatMessage, ChatResponse
     from llama_index.core.chat_engine import SimpleChatEngine
     from llama_index.core.llms import MockLLM
@@ -230,7 +241,7 @@ def _llama_index(memory: Memory, session: Session, judge: _Judge) -> Callable[[s
         """Says what the conversation says, and shows what it was sent."""
 
         def chat(self, messages: Sequence[Any], **_: Any) -> Any:
-            judge.look(_one_system(to_core(message) for message in messages))
+            look(_one_system(to_core(message) for message in messages))
             return ChatResponse(message=ChatMessage(role="assistant", content=answers[-1]))
 
     buffer = HybridChatMemoryBuffer.from_defaults(memory=memory, owner=session.owner, session_id=session.id)

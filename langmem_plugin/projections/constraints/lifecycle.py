@@ -18,7 +18,6 @@ from typing import Literal
 
 import snowballstemmer
 
-from langmem_plugin.projections.constraints.cues import words_of
 from langmem_plugin.projections.constraints.vocabulary import Language, languages
 from langmem_plugin.records import Constraint
 
@@ -137,7 +136,7 @@ def endings(
     active: Sequence[Constraint],
     spoken_in: Sequence[Language],
     found: Sequence[tuple[int, int]],
-    taking_back: Sequence[Language],
+    taking_back: Mapping[Language, Sequence[str]],
 ) -> Iterator[Ending]:
     """What one sentence ends.
 
@@ -148,7 +147,8 @@ def endings(
         active: The constraints in force.
         spoken_in: The languages of the message.
         found: Spans of the statements in this sentence.
-        taking_back: Those of the languages of which a word of taking back stands in the message.
+        taking_back: The languages in which the message may take something back, with the words that say so,
+            if they are listed.
 
     Yields:
         At most one ending for each constraint.
@@ -156,9 +156,8 @@ def endings(
     sentence = low[start:end]
     if len(sentence) > _LONGEST:
         return
-    words = words_of(sentence) if taking_back else set()
-    for language in taking_back:
-        if language.spaced and language.endings and language.endings.isdisjoint(words):
+    for language, words in taking_back.items():
+        if words and not any(word in sentence for word in words):
             continue
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:

@@ -8,7 +8,7 @@ reports), and returns spans of the user's own words (guarantee G2).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -89,7 +89,9 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     if not active:
         return Findings(found=tuple(found)) if found else NOTHING
     spoken_languages = [possible.language for possible in spoken_in]
-    taking_back = [language for language in spoken_languages if may_end(language, words, text)]
+    taking_back = {
+        language: tuple(language.endings & words) for language in spoken_languages if may_end(language, words, text)
+    }
     return _with_endings(low, spans, found, active, spoken_languages, taking_back)
 
 
@@ -99,7 +101,7 @@ def _with_endings(
     found: list[Found],
     active: Sequence[Constraint],
     spoken_in: list[Language],
-    taking_back: list[Language],
+    taking_back: Mapping[Language, Sequence[str]],
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}

@@ -16,6 +16,7 @@ from llama_index.memory.langmem_plugin.convert import from_core, to_core
 from llama_index.memory.langmem_plugin.guarded import guarded
 from llama_index.memory.langmem_plugin.memory_blocks import ConstraintsBlock, RecallBlock
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
+from llama_index.memory.langmem_plugin.verified import verified
 
 __all__ = [
     "ConstraintsBlock",
@@ -27,5 +28,6 @@ __all__ = [
     "from_core",
     "guarded",
     "to_core",
+    "verified",
     "with_constraints",
 ]
