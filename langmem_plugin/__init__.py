@@ -10,6 +10,7 @@ from langmem_plugin.context.request import Context, ContextReport, Document
 from langmem_plugin.errors import BudgetTooSmall, LangmemPluginError
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, Role, ToolCall
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import Constraint, ConstraintEvent, ConstraintKind, ConstraintState, Entry, Hit
 from langmem_plugin.session import Session
 from langmem_plugin.tokens import TokenCounter
@@ -31,6 +32,7 @@ __all__ = [
     "Memory",
     "MemoryConfig",
     "Message",
+    "RecallFilter",
     "Role",
     "Session",
     "TokenCounter",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeAlias
 
-from langmem_plugin.config import MemoryConfig, SpendConfig
+from langmem_plugin.config import Budget, MemoryConfig, SpendConfig
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.messages import Message, Role, Text
@@ -85,3 +85,8 @@ def session_key(session_id: str, owner: str) -> SessionKey:
     check_name("session_id", session_id)
     check_name("owner", owner)
     return SessionKey(owner, session_id)
+
+
+def most_hits(budget: Budget, config: MemoryConfig) -> int:
+    """How many hits recall's room can take at most; short messages have some eighteen tokens."""
+    return min(config.recall.candidates, 20 + budget.tokens("recall_max") // 18)

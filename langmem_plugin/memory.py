@@ -23,9 +23,10 @@ from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
@@ -306,6 +307,19 @@ class Memory:
             InvalidMessage: A line is no such line; what came before it is there. Repair it and read all again.
         """
         return import_lines(self._engine, lines, owner=owner, progress=progress)
+
+    def recall(self, query: str, *, owner: str, k: int = 10, only: RecallFilter | None = None) -> list[tuple[str, Hit]]:
+        """What matters for a question in any session of an owner: (session id, hit), best first, at most `k`.
+
+        Each session is searched by itself, so it takes the longer the more sessions there are. Between
+        sessions hits are compared by their score and by how much of the question they hold.
+        """
+        found = [
+            (session, hit)
+            for session in self.sessions(owner=owner)
+            for hit in self.session(session, owner=owner).recall(query, k=k, only=only)
+        ]
+        return sorted(found, key=lambda one: -(one[1].score + one[1].keyword + (one[1].vector or 0.0)))[:k]
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from langmem_plugin.config import Budget
 from langmem_plugin.context.assembly import assemble
 from langmem_plugin.context.request import Context, Document, View
-from langmem_plugin.engine import Engine, Said, as_message
+from langmem_plugin.engine import Engine, Said, as_message, most_hits
 from langmem_plugin.messages import Role
 from langmem_plugin.recall.sources import KeywordStats, Postings
 from langmem_plugin.records import Constraint, Entry, Recalled, SessionKey, Summary
@@ -66,7 +66,12 @@ class PastSession:
         if message is not None and engine.config.recall.enabled:
             last = snapshot.head.last_seq
             recaller = engine.recaller.over(_Ended(engine.store, last), before=last + 1)
-            recalled = recaller.recall(self._key, message.text, now=snapshot.moment or engine.clock())
+            recalled = recaller.recall(
+                self._key,
+                message.text,
+                now=snapshot.moment or engine.clock(),
+                k=most_hits(budget or engine.config.budget, engine.config),
+            )
         return assemble(
             View(
                 version=self.version,

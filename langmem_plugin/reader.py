@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from langmem_plugin.config import Budget, MemoryConfig
+from langmem_plugin.config import Budget
 from langmem_plugin.context.assembly import assemble
 from langmem_plugin.context.prefix import prefix_tokens
 from langmem_plugin.context.request import Context, ContextReport, Document, View
-from langmem_plugin.engine import Engine
+from langmem_plugin.engine import Engine, most_hits
 from langmem_plugin.messages import Message
 from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
 from langmem_plugin.store.protocol import Snapshot
@@ -93,7 +93,7 @@ class Reader:
         recalled = Recalled()
         if asked is not None and attachment is None and engine.config.recall.enabled:
             recalled = engine.recaller.recall(
-                self._key, asked.text, now=engine.clock(), k=_most_hits(budget or engine.config.budget, engine.config)
+                self._key, asked.text, now=engine.clock(), k=most_hits(budget or engine.config.budget, engine.config)
             )
         context = assemble(
             view,
@@ -132,11 +132,6 @@ class Reader:
         with self._lock:
             if self.report is not None and notes:
                 self.report = replace(self.report, notes=(*self.report.notes, *notes))
-
-
-def _most_hits(budget: Budget, config: MemoryConfig) -> int:
-    """How many hits recall's room can take at most; short messages have some eighteen tokens."""
-    return min(config.recall.candidates, 20 + budget.tokens("recall_max") // 18)
 
 
 class _Requests:

@@ -17,6 +17,7 @@ from langmem_plugin.inspection.visible import Visible
 from langmem_plugin.messages import Role, Usage
 from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import (
     Constraint,
     ConstraintChange,
@@ -265,9 +266,9 @@ class Session(Visible):
         """Those of the framework's message ids that are in the log or in an open turn."""
         return set(self._engine.store.find(self._key, message_ids))
 
-    def recall(self, query: str, *, k: int = 10) -> list[Hit]:
-        """Earlier messages that matter for a question, best first, at most `k`; [] if none do."""
-        found = self._engine.recaller.recall(self._key, query, now=self._engine.clock(), k=k)
+    def recall(self, query: str, *, k: int = 10, only: RecallFilter | None = None) -> list[Hit]:
+        """Earlier messages that matter for a question, best first, at most `k` that `only` lets through; [] if none."""
+        found = self._engine.recaller.recall(self._key, query, now=self._engine.clock(), k=k, only=only)
         return list(found.hits[:k])
 
     # Constraints

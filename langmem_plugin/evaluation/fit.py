@@ -180,6 +180,40 @@ def cross_validate(
     return {name: round(100 * sum(values) / len(values), 1) for name, values in sums.items()}
 
 
+GROUPS: Final = {
+    "neighbours": ("prev", "next", "around", "coverage_2"),
+    "question and answer": ("answers", "asks"),
+    "speaker": ("speaker",),
+    "time": ("when", "time"),
+    "form of the text": ("substance", "specific", "self"),
+    "sitting": ("sitting",),
+    "vectors": ("meaning",),
+}
+"""What `--ablate` leaves out, by parts of the features' names."""
+
+
+def without(samples: Sequence[Sample], parts: Sequence[str]) -> list[Sample]:
+    """The samples as if some features did not exist."""
+    gone = [place for place, name in enumerate(DENSE + NEAR) if any(part in name for part in parts)]
+    found = []
+    for sample in samples:
+        features = sample.features.copy()
+        features[:, gone] = 0.0
+        found.append(replace(sample, features=features))
+    return found
+
+
+def ablation(samples: Sequence[Sample]) -> str:
+    """A Markdown table of cross-validated figures without each group of features."""
+    columns = ("any@10", "frac@10", "frac@20", "frac@50", "frac@10/1")
+    lines = ["| without | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, parts in {"(nothing)": (), **GROUPS}.items():
+        figures = cross_validate(without(samples, parts))
+        lines.append(f"| {name} | " + " | ".join(f"{figures.get(column, 0.0):.1f}" for column in columns) + " |")
+        sys.stderr.write(f"without {name}\n")
+    return "\n".join([*lines, ""])
+
+
 def describe(models: dict[str, dict[str, tuple[Floats, float]]], note: str) -> str:
     """The text of `langmem_plugin/recall/weights.py`."""
     lines = [
@@ -212,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--embedder", required=True, help="a sentence-transformers model or its folder")
     parser.add_argument("--cache", help="an .npz that keeps the embeddings between runs")
     parser.add_argument("--skip", default="5", help="question categories left out, comma separated")
+    parser.add_argument("--ablate", action="store_true", help="also cross-validate without each group of features")
     parser.add_argument("--write", action="store_true", help="refit on everything and replace the weights")
     given = parser.parse_args(arguments)
     skip = set(given.skip.split(","))
@@ -226,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for legs, samples in (("both", both), ("keyword", keyword)):
         figures[legs] = cross_validate(samples)
         sys.stdout.write(f"{legs}, {len(samples)} questions, cross-validated: {figures[legs]}\n")
+    if given.ablate:
+        sys.stdout.write(ablation(both))
     if given.write:
         note = (
             f"Fitted on {len(both)} questions of {len(conversations)} conversations of {Path(given.data).name}\n"

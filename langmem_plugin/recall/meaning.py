@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from langmem_plugin.embedders import embed_query
 from langmem_plugin.models import Embedder
 
 Vector = npt.NDArray[np.float32]
@@ -86,10 +87,7 @@ class QueryVectors:
 
     def _run(self, key: tuple[str, str], answer: list[Vector | str], done: threading.Event) -> None:
         try:
-            vector = np.asarray(self._embedder.embed([key[1]])[0], dtype=np.float32)
-            length = float(np.linalg.norm(vector))
-            if not np.isfinite(length) or length == 0.0:
-                raise ValueError("not a direction")  # noqa: TRY301
+            vector = embed_query(self._embedder, key[1])
         except Exception as error:  # noqa: BLE001 - another's code; a failing leg never fails a turn (G8)
             self._failed()
             answer.append(type(error).__name__)
@@ -97,7 +95,7 @@ class QueryVectors:
             with self._lock:
                 self._failures = 0
                 self._open_until = 0.0
-                self._cache[key] = vector / np.float32(length)
+                self._cache[key] = vector
                 while len(self._cache) > CACHE_SIZE:
                     self._cache.popitem(last=False)
                 answer.append(self._cache[key])

@@ -24,6 +24,7 @@ from langmem_plugin.recall import need as need_model
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
 from langmem_plugin.recall.features import Dense, dense, near, standardise
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.meaning import QueryVectors, shorten
 from langmem_plugin.recall.rank import first_scores, second_scores
 from langmem_plugin.recall.sources import RecallStore, VectorSearch
@@ -34,6 +35,8 @@ from langmem_plugin.records import Entry, Hit, Recalled, SessionKey
 
 MAX_TERMS: Final = 96
 """Of a longer query so many distinct terms are looked up."""
+MAX_FILTERED: Final = 4_000
+"""Of a session so many messages are looked at for one that a filter lets through."""
 MAX_QUERY_CHARS: Final = 8_000
 """Of a longer query the beginning and the end are read."""
 
@@ -88,6 +91,7 @@ class Recaller:
         before: int | None = None,
         now: datetime,
         k: int | None = None,
+        only: RecallFilter | None = None,
         deadline_s: float | None = None,
     ) -> Recalled:
         """The messages that help with a query, best first.
@@ -102,22 +106,30 @@ class Recaller:
             now: What "last week" counts from; aware.
             k: At most so many hits; the configuration's `candidates` by default.
             deadline_s: Seconds the embedding may take; the configuration's by default.
+            only: Which messages may be found; of a long session the best few thousand are looked at.
         """
         limit = self._config.candidates if k is None else k
         if not self._config.enabled or limit <= 0:
             return Recalled()
-        seen = self.look(key, query, before=before, now=now, candidates=max(limit, 20) * 5 // 4, deadline_s=deadline_s)
-        if seen is None:
-            return Recalled()
-        scores = second_scores(seen.features, meaning=seen.dense.meaning)
-        need = need_model.need(need_features(query, seen, scores))
-        order = np.lexsort((-seen.seqs, -scores))
-        floor = self._config.threshold * (1.0 - need)
-        above = order[scores[order] >= floor].tolist()
-        entries = {entry.seq: entry for entry in self._store.entries_at(key, seen.seqs[above].tolist())}
-        ranked = [place for place in above if int(seen.seqs[place]) in entries]
-        texts = [entries[int(seen.seqs[place])].message.text for place in ranked]
-        kept = [ranked[place] for place in keep_distinct(texts)][:limit]
+        wanted = max(limit, 20) * 5 // 4
+        while True:
+            seen = self.look(key, query, before=before, now=now, candidates=wanted, deadline_s=deadline_s, only=only)
+            if seen is None:
+                return Recalled()
+            scores = second_scores(seen.features, meaning=seen.dense.meaning)
+            need = need_model.need(need_features(query, seen, scores))
+            order = np.lexsort((-seen.seqs, -scores))
+            above = order[scores[order] >= self._config.threshold * (1.0 - need)].tolist()
+            entries = {entry.seq: entry for entry in self._store.entries_at(key, seen.seqs[above].tolist())}
+            ranked = [
+                place for place in above if (seq := int(seen.seqs[place])) in entries and _fits(entries[seq], only)
+            ]
+            texts = [entries[int(seen.seqs[place])].message.text for place in ranked]
+            kept = [ranked[place] for place in keep_distinct(texts)][:limit]
+            looked_at_all = len(order) < wanted or 2 * len(above) < len(order) or wanted >= MAX_FILTERED
+            if only is None or len(kept) == limit or looked_at_all:
+                break
+            wanted = min(4 * wanted, MAX_FILTERED)
         return Recalled(
             hits=_hits(seen, kept, scores, entries),
             need=need,
@@ -134,6 +146,7 @@ class Recaller:
         now: datetime,
         candidates: int = 150,
         deadline_s: float | None = None,
+        only: RecallFilter | None = None,
     ) -> Looked | None:
         """The best candidates for a query with all that is known of them; None if there is nothing to look at."""
         query = shorten(query, MAX_QUERY_CHARS).strip()
@@ -162,7 +175,13 @@ class Recaller:
         rough[0] = -np.inf
         if before is not None:
             rough[before:] = -np.inf
+        if only is not None and only.since is not None:
+            rough[: _first_at(traits, micros(only.since), size)] = -np.inf
+        if only is not None and only.until is not None:
+            rough[_first_at(traits, micros(only.until), size) :] = -np.inf
         best = _best(rough, candidates)
+        if not len(best):
+            return None
         around = traits(np.concatenate([best, best - 1]))
         here, ahead = (Traits(rows, around.names) for rows in np.split(around.rows, 2))
         return Looked(
@@ -241,6 +260,10 @@ def _first_at(traits: _TraitsOf, moment: int, size: int) -> int:
             (int(probes[place]) if place < len(probes) else high),
         )
     return low
+
+
+def _fits(entry: Entry, only: RecallFilter | None) -> bool:
+    return only is None or only.fits(entry)
 
 
 def _hits(seen: Looked, places: Sequence[int], scores: Floats, entries: Mapping[int, Entry]) -> tuple[Hit, ...]:

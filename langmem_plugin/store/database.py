@@ -167,12 +167,15 @@ class SqlDatabase:
             engine = create_engine(
                 self._url,
                 poolclass=QueuePool,
+                hide_parameters=True,
                 pool_size=8,
                 max_overflow=56,
                 connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
             )
         else:
-            engine = create_engine(self._url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+            engine = create_engine(
+                self._url, poolclass=StaticPool, hide_parameters=True, connect_args={"check_same_thread": False}
+            )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         return engine

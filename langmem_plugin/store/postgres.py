@@ -77,6 +77,7 @@ class PostgresDatabase(SqlDatabase):
         return create_engine(
             self._url,
             poolclass=QueuePool,
+            hide_parameters=True,
             pool_size=self._pool,
             max_overflow=self._pool,
             pool_timeout=_PATIENCE_S,

@@ -8,6 +8,7 @@ from typing import Any
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import Hit
 from langmem_plugin.session import Session
 from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer
@@ -19,16 +20,28 @@ class HybridMemoryRetriever(BaseRetriever):  # type: ignore[misc, unused-ignore]
     Args:
         source: A buffer or a session of this package.
         similarity_top_k: How many messages are given at most.
+        only: Which messages may be found: by time, role, tool or metadata.
     """
 
-    def __init__(self, source: HybridChatMemoryBuffer | Session, *, similarity_top_k: int = 10, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        source: HybridChatMemoryBuffer | Session,
+        *,
+        similarity_top_k: int = 10,
+        only: RecallFilter | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._source = source  # an in-memory session ends with its last buffer
         self._session = source.session if isinstance(source, HybridChatMemoryBuffer) else source
         self._top_k = similarity_top_k
+        self._only = only
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [self._node(hit) for hit in self._session.recall(query_bundle.query_str, k=self._top_k)]
+        return [self._node(hit) for hit in self._found(query_bundle.query_str)]
+
+    def _found(self, query: str) -> list[Hit]:
+        return self._session.recall(query, k=self._top_k, only=self._only)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
