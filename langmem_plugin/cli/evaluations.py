@@ -153,8 +153,7 @@ def _prefix(arguments: argparse.Namespace) -> Outcome:
             rows += prefix.prefix_of(
                 conversations, make, counter=counter, method=name, budgets=arguments.budget, progress=_progress
             )
-    columns = ("reuse", "recomputed tokens", "tokens", "over budget")
-    table = _module("metrics").to_markdown(rows, columns).rstrip()
+    table = _module("metrics").to_markdown(rows, ("reuse", "recomputed tokens", "tokens", "over budget")).rstrip()
     return table, [{"method": row.method, **row.figures} for row in rows]
 
 
@@ -168,15 +167,9 @@ def _growth_arguments(parser: argparse.ArgumentParser) -> None:
 def _growth(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import growth
 
-    found = growth.measure(
-        short=min(arguments.messages),
-        long=max(arguments.messages),
-        sessions=arguments.sessions,
-        kept=arguments.sessions,
-        concurrent=arguments.concurrent,
-        rounds=arguments.rounds,
-        progress=_progress,
-    )
+    short, long, count = min(arguments.messages), max(arguments.messages), arguments.sessions
+    rest = {"concurrent": arguments.concurrent, "rounds": arguments.rounds, "progress": _progress}
+    found = growth.measure(short=short, long=long, sessions=count, kept=count, **rest)
     return growth.to_markdown(found), [asdict(found)]
 
 
