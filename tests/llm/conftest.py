@@ -60,7 +60,18 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [_python(), "-m", "llama_cpp.server", "--model", self._gguf, "--n_ctx", str(CONTEXT)]
-        command += ["--host", "127.0.0.1", "--port", str(self.port), "--verbose", "False", "--n_threads", "1"]
+        command += [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--verbose",
+            "False",
+            "--n_threads",
+            "1",
+            "--n_threads_batch",
+            "1",
+        ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         for _ in range(600):
@@ -103,6 +114,8 @@ class Proxy:
         proxy = self
 
         class Passing(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def log_message(self, *_):
                 pass
 
@@ -132,7 +145,7 @@ class Proxy:
                     self._answer(200, b"<html>\x00\xff not what you asked for")
                     return
                 if fault == "stall":
-                    time.sleep(3)
+                    time.sleep(40)
                     return
                 onward = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
                 try:
@@ -155,17 +168,17 @@ class Proxy:
                 most = int(fault.removeprefix("drop")) if fault.startswith("drop") else None
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 pieces = 0
                 while line := answer.readline():
                     if line.startswith(b"data:"):
                         if pieces == most:
-                            # Reset, not end: the client has to see that the answer is not whole.
-                            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                            return
+                            return  # without the last, empty chunk: the client sees that the answer is not whole
                         pieces += 1
-                    self.wfile.write(line)
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                     self.wfile.flush()
+                self.wfile.write(b"0\r\n\r\n")
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Passing)
         self._http.daemon_threads = True

@@ -15,13 +15,14 @@ from llama_index.llms.openai_like import OpenAILike
 
 from langchain_langmem_plugin import HybridMemoryMiddleware, with_memory
 from langmem_plugin import Budget, Memory, MemoryConfig
-from langmem_plugin.messages import Role
+from langmem_plugin.messages import Role, assistant
 from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, guarded
-from tests.llm.conftest import CONTEXT
 
 pytestmark = pytest.mark.filterwarnings("default")
 
 TURNS = int(os.environ.get("LANGMEM_LLM_TURNS", "200"))
+CONTEXT = 2_048
+"""As the server is started, in conftest.py."""
 ANSWER = 24
 RULE = "Never mention the sea."
 CONFIG = MemoryConfig(budget=Budget(max_tokens=CONTEXT, completion=2 * ANSWER))
@@ -40,24 +41,17 @@ def memory(tmp_path, counter):
         yield opened
 
 
-@pytest.fixture
-def chat_model(proxy):
+def chat_openai(proxy, timeout):
+    # The server knows max_tokens only; the class would send max_completion_tokens.
     return ChatOpenAI(
-        base_url=proxy.url, api_key="none", model="smollm2", max_tokens=ANSWER, max_retries=0, timeout=2, temperature=0
-    )
+        base_url=proxy.url, api_key="none", model="smollm2", max_retries=0, timeout=timeout, temperature=0,
+        extra_body={"max_tokens": ANSWER},
+    )  # fmt: skip
 
 
 @pytest.fixture
 def patient_model(proxy):
-    return ChatOpenAI(
-        base_url=proxy.url,
-        api_key="none",
-        model="smollm2",
-        max_tokens=ANSWER,
-        max_retries=0,
-        timeout=120,
-        temperature=0,
-    )
+    return chat_openai(proxy, 300)
 
 
 @pytest.fixture
@@ -127,9 +121,11 @@ async def test_streams_and_an_agent_of_llama_index(memory, proxy, llm, patient_m
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "garbage", "stall", "kill"])
-def test_a_failing_server_loses_no_turn(memory, proxy, server, chat_model, fault):
+def test_a_failing_server_loses_no_turn(memory, proxy, server, patient_model, fault):
     """G5, G6: refused, broken, stalled, killed: the question is pending, and a retry leaves it once with its answer."""
-    agent = create_agent(chat_model, tools=[], middleware=[HybridMemoryMiddleware(memory, owner="ann")])
+    middleware = HybridMemoryMiddleware(memory, owner="ann")
+    agent = create_agent(patient_model, tools=[], middleware=[middleware])
+    hasty = create_agent(chat_openai(proxy, 10), tools=[], middleware=[middleware])
     session, config = memory.session(fault, owner="ann"), {"configurable": {"thread_id": fault}}
     agent.invoke({"messages": [HumanMessage(question(0))]}, config)
     if fault == "kill":
@@ -137,7 +133,7 @@ def test_a_failing_server_loses_no_turn(memory, proxy, server, chat_model, fault
     else:
         proxy.fault = fault
     with pytest.raises(Exception):  # noqa: B017 - each fault has a class of its own
-        agent.invoke({"messages": [HumanMessage(question(1))]}, config)
+        hasty.invoke({"messages": [HumanMessage(question(1))]}, config)
     assert said(session) == [question(0)]
     assert [message.text for message in session.resume().messages] == [question(1)]
     if fault == "kill":
@@ -168,15 +164,15 @@ def test_a_dropped_stream_leaves_no_half_turn(memory, proxy, patient_model, llm,
     assert [message.text for message in buffer.session.resume().messages] == [question(1)]
 
 
-def test_a_request_beyond_the_context_is_survived(memory, proxy, patient_model):
+def test_a_request_beyond_the_context_is_survived(tmp_path, counter, proxy, patient_model):
     """G1: a budget larger than the model's context: the server refuses, a smaller request is answered."""
-    session = memory.session("large", owner="ann")
-    for number in range(60):
-        session.add(question(number), "Yes.")
-    budget = Budget(max_tokens=3 * CONTEXT, completion=ANSWER)
-    middleware = HybridMemoryMiddleware(memory, owner="ann", budget=budget)
-    agent = create_agent(patient_model, tools=[], middleware=[middleware])
-    agent.invoke({"messages": [HumanMessage(question(70))]}, {"configurable": {"thread_id": "large"}})
-    assert any("as too long" in note for note in session.report.notes)
-    assert session.history()[-1].message.role is Role.ASSISTANT
-    assert proxy.prompts[-1] <= CONTEXT
+    config = MemoryConfig(budget=Budget(max_tokens=3 * CONTEXT, completion=ANSWER))
+    with Memory.open(f"sqlite:///{tmp_path / 'large.db'}", config=config, model=counter) as memory:
+        session = memory.session("large", owner="ann")
+        for number in range(30):
+            session.add(question(number), assistant("Yes, and more than that. " * 12))
+        agent = create_agent(patient_model, tools=[], middleware=[HybridMemoryMiddleware(memory, owner="ann")])
+        agent.invoke({"messages": [HumanMessage(question(70))]}, {"configurable": {"thread_id": "large"}})
+        assert any("as too long" in note for note in session.report.notes)
+        assert session.history()[-1].message.role is Role.ASSISTANT
+        assert proxy.prompts[-1] <= CONTEXT
