@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from langmem_plugin.config import Budget
 from langmem_plugin.context.assembly import assemble
+from langmem_plugin.context.packing import NEED_NOTHING
 from langmem_plugin.context.prefix import prefix_tokens
 from langmem_plugin.context.request import Context, ContextReport, Document, View
 from langmem_plugin.engine import Engine, most_hits
@@ -93,7 +94,11 @@ class Reader:
         recalled = Recalled()
         if asked is not None and attachment is None and engine.config.recall.enabled:
             recalled = engine.recaller.recall(
-                self._key, asked.text, now=engine.clock(), k=most_hits(budget or engine.config.budget, engine.config)
+                self._key,
+                asked.text,
+                now=engine.clock(),
+                k=most_hits(budget or engine.config.budget, engine.config),
+                least_need=NEED_NOTHING,
             )
         context = assemble(
             view,

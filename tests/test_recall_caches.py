@@ -96,3 +96,20 @@ def test_a_question_about_the_past_has_the_room_of_the_extract():
     assert asked.report.tokens["summary"] < idle.report.tokens["summary"]
     assert "not shown" in asked.messages[0].text
     assert asked.report.tokens_used <= 1_000
+
+
+def test_small_talk_reads_no_message(monkeypatch):
+    """A message that does not ask for the past costs no read of what is past, and the report says so."""
+    with Memory.open() as memory:
+        session = memory.session("s", owner="ann")
+        for number in range(30):
+            session.add(f"Good morning, this is greeting {number}.", assistant("Good morning to you."))
+        session.context("Thanks!")
+        read = []
+        store = session._engine.store
+        monkeypatch.setattr(
+            store, "entries_at", lambda key, seqs, ask=store.entries_at: read.append(seqs) or ask(key, seqs)
+        )
+        report = session.context("Good morning.").report
+    assert not read
+    assert "nothing recalled: the message does not ask for the past" in report.notes

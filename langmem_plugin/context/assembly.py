@@ -259,12 +259,13 @@ class _Assembly:
             self.cut.append(f"recalled block left out ({self.given.tokens} tokens)")
             return Packed(), self._first_shown(space)
         room = 0
-        if placed and self.config.recall.enabled and self.recalled.hits:
+        asked = placed and self.config.recall.enabled
+        if asked and self.recalled.need < NEED_NOTHING and (self.recalled.hits or self.recalled.legs):
+            self.notes.append("nothing recalled: the message does not ask for the past")
+        elif asked and self.recalled.hits:
             free = space - self.shown.weight()
             most = space - min(keep, max(0, space))
             room = recall_room(self.recalled.need, budget=self.budget, free=free, most=most)
-            if self.recalled.need < NEED_NOTHING:
-                self.notes.append("nothing recalled: the message does not ask for the past")
         if not room:
             return Packed(), self._first_shown(space)
         packed, start = self._share(space, room)

@@ -93,6 +93,7 @@ class Recaller:
         k: int | None = None,
         only: RecallFilter | None = None,
         deadline_s: float | None = None,
+        least_need: float = 0.0,
     ) -> Recalled:
         """The messages that help with a query, best first.
 
@@ -107,6 +108,7 @@ class Recaller:
             k: At most so many hits; the configuration's `candidates` by default.
             deadline_s: Seconds the embedding may take; the configuration's by default.
             only: Which messages may be found; of a long session the best few thousand are looked at.
+            least_need: A query that asks less for the past gets its need alone, and no message is read.
         """
         limit = self._config.candidates if k is None else k
         if not self._config.enabled or limit <= 0:
@@ -118,6 +120,9 @@ class Recaller:
                 return Recalled()
             scores = second_scores(seen.features, meaning=seen.dense.meaning)
             need = need_model.need(need_features(query, seen, scores))
+            legs = ("keyword", "vector") if seen.dense.meaning else ("keyword",)
+            if need < least_need:
+                return Recalled(need=need, legs=legs, note=seen.note)
             order = np.lexsort((-seen.seqs, -scores))
             above = order[scores[order] >= self._config.threshold * (1.0 - need)].tolist()
             entries = {entry.seq: entry for entry in self._store.entries_at(key, seen.seqs[above].tolist())}
@@ -133,7 +138,7 @@ class Recaller:
         return Recalled(
             hits=_hits(seen, kept, scores, entries),
             need=need,
-            legs=("keyword", "vector") if seen.dense.meaning else ("keyword",),
+            legs=legs,
             note=seen.note,
         )
 
