@@ -75,8 +75,9 @@ def test_what_is_behind_is_read_in_few_reads():
     def held(read_to, count):
         return read_to, Postings(np.arange(count), np.ones(count, np.int32), np.ones(count, np.int32))
 
-    groups = by_what_was_read({"a": held(5, 2), "b": held(90, 3), "c": held(80, 500), "d": held(80, 100)})
+    groups = by_what_was_read({"a": held(5, 2), "b": held(90, 3), "c": held(80, 500), "d": held(85, 100)})
     assert groups == {5: ["a", "b"], 80: ["c", "d"]}
+    assert by_what_was_read({"a": held(1, 500), "b": held(9_000, 500)}) == {1: ["a"], 9_000: ["b"]}
     assert by_what_was_read({}) == {}
 
 

@@ -42,6 +42,8 @@ class Overhead:
     context_p95_ms: float
     both_ms: float
     """Median of adding a turn and building the next request together."""
+    first_ms: float
+    """The first request of a process that has just opened the database, nothing read before."""
 
 
 def measure(
@@ -54,7 +56,8 @@ def measure(
     """Fill a session on a SQLite file, then time turns of two messages and the requests between them.
 
     No embedder and no summariser, so that only the memory's own work is timed; keyword
-    recall, constraints, window and extract are on.
+    recall, constraints, window and extract are on. While the session is filled, a request
+    is built every twentieth message, as of a session in use.
 
     Args:
         lengths: Messages of history at which to measure, ascending.
@@ -65,16 +68,15 @@ def measure(
     chance = random.Random(7)  # noqa: S311 - the same conversation each time
     config = MemoryConfig(budget=Budget(max_tokens=budget, completion=0))
     results = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Memory.open(f"sqlite:///{Path(folder) / 'm.db'}", config=config) as memory,
-    ):
+    with tempfile.TemporaryDirectory() as folder, Memory.open(_url(folder), config=config) as memory:
         session = memory.session("bench", owner="bench")
         written = 0
         for length in lengths:
             while written < length:
                 session.add(said(chance), assistant(said(chance)))
                 written += 2
+                if written % 20 == 0:
+                    session.context(said(chance) + "?")
                 if progress and written % 2_000 == 0:
                     progress(f"{written} messages")
             memory.wait()
@@ -90,6 +92,10 @@ def measure(
                 contexts.append((between - started) * 1_000)
                 adds.append((ended - between) * 1_000)
                 written += 2
+            with Memory.open(_url(folder), config=config) as opened:
+                started = time.perf_counter()
+                opened.session("bench", owner="bench").context(said(chance) + "?")
+                first = (time.perf_counter() - started) * 1_000
             results.append(
                 Overhead(
                     messages=length,
@@ -98,6 +104,7 @@ def measure(
                     context_ms=statistics.median(contexts),
                     context_p95_ms=_p95(contexts),
                     both_ms=statistics.median(a + c for a, c in zip(adds, contexts, strict=True)),
+                    first_ms=first,
                 )
             )
     return results
@@ -106,15 +113,19 @@ def measure(
 def to_markdown(results: Sequence[Overhead]) -> str:
     """The figures as a table."""
     lines = [
-        "| messages of history | add a turn, ms (p95) | build a request, ms (p95) | both, ms |",
-        "|---:|---:|---:|---:|",
+        "| messages of history | add a turn, ms (p95) | build a request, ms (p95) | both, ms | just opened, ms |",
+        "|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {r.messages:,} | {r.add_ms:.1f} ({r.add_p95_ms:.1f}) | {r.context_ms:.1f} ({r.context_p95_ms:.1f}) "
-        f"| {r.both_ms:.1f} |"
+        f"| {r.both_ms:.1f} | {r.first_ms:.1f} |"
         for r in results
     ]
     return "\n".join(lines)
+
+
+def _url(folder: str) -> str:
+    return f"sqlite:///{Path(folder) / 'm.db'}"
 
 
 def said(chance: random.Random) -> str:

@@ -13,6 +13,8 @@ from langmem_plugin.store.protocol import Postings
 _EMPTY = Postings(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
 _RARE = 64
 """Terms in fewer messages are read again rather than in a read of their own."""
+_NEAR = 256
+"""Terms read so few messages apart are read together."""
 _ENTRY_BYTES = 300
 """About what an entry takes beside its columns."""
 
@@ -78,16 +80,18 @@ def extended(held: Postings | None, rows: np.ndarray[tuple[int, int], np.dtype[n
 def by_what_was_read(held: Mapping[str, tuple[int, Postings]]) -> dict[int, list[str]]:
     """Terms by how far they were read, so that few reads bring what is new and little that is known.
 
-    Rare terms are read together from where the least read of them ends: what comes twice is not much.
+    Terms that were read about as far are read together, from where the least read of them
+    ends: what comes twice is not much. Rare terms are all read together.
     """
-    rare = [term for term, (_, postings) in held.items() if len(postings.seqs) < _RARE]
+    newest = max((read_to for read_to, _ in held.values()), default=0)
     groups: dict[int, list[str]] = {}
-    if rare:
-        groups[min(held[term][0] for term in rare)] = rare
     for term, (read_to, postings) in held.items():
-        if len(postings.seqs) >= _RARE:
-            groups.setdefault(read_to, []).append(term)
-    return groups
+        rare = len(postings.seqs) < _RARE
+        groups.setdefault(-1 if rare else ((newest - read_to) // _NEAR).bit_length(), []).append(term)
+    reads: dict[int, list[str]] = {}
+    for terms in groups.values():
+        reads.setdefault(min(held[term][0] for term in terms), []).extend(terms)
+    return reads
 
 
 def _size(postings: Postings) -> int:
