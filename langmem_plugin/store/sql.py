@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
 from langmem_plugin.store.rows import from_micros, summary_of, utc_now
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
@@ -33,9 +35,9 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
         clock: Callable[[], datetime] = utc_now,
         ttl: timedelta | None = None,
     ) -> None:
-        database = self._open(url, clock=clock, ttl=ttl)
-        SqlLog.__init__(self, database, writer=writer)
-        SqlDerived.__init__(self, database, writer=writer)
+        database, postings = self._open(url, clock=clock, ttl=ttl), PostingCache()
+        SqlLog.__init__(self, database, postings, writer=writer)
+        SqlDerived.__init__(self, database, postings, writer=writer)
 
     def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
         return SqlDatabase(url, clock=clock, ttl=ttl)
@@ -44,6 +46,10 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
     def database(self) -> SqlDatabase:
         """The database below; for its place and its checkpoints."""
         return self._database
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Store.reading`."""
+        return self._database.reading()
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""
@@ -54,12 +60,13 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
                 return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
             summary = newest_summary(connection, row["id"])
             start = max(after, summary.upto_seq if summary else 0)
+            fresh = read_entries(connection, row["id"], after=start) if row["last_seq"] > start else ()
             return Snapshot(
                 head=head_of(row),
                 generation=(row["id"], row["erased_version"]),
                 constraints=in_force,
                 summary=summary,
-                entries=tuple(read_entries(connection, row["id"], after=start)),
+                entries=tuple(fresh),
             )
 
     def past(self, key: SessionKey) -> Past:

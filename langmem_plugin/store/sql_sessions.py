@@ -78,9 +78,15 @@ def prolonged(connection: Connection, row: Row, now: datetime) -> dict[str, int 
 
 def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row, over or not (guarantee G7)."""
-    writes = connection.get_execution_options().get("langmem_write", False)
-    query = _LOCKED if writes else _SESSION
-    return connection.execute(query, {"owner": key.owner, "session": key.session}).mappings().first()
+    options = connection.get_execution_options()
+    rows: dict[SessionKey, RowMapping | None] | None = options.get("langmem_rows")
+    if rows is not None and key in rows:  # one transaction, one answer
+        return rows[key]
+    query = _LOCKED if options.get("langmem_write", False) else _SESSION
+    row = connection.execute(query, {"owner": key.owner, "session": key.session}).mappings().first()
+    if rows is not None:
+        rows[key] = row
+    return row
 
 
 def subject_of(connection: Connection, key: SessionKey) -> str:
