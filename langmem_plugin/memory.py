@@ -16,6 +16,7 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import RefinementProjection
@@ -73,6 +74,7 @@ class Memory:
         self._lock = threading.Lock()
         self._closed = False
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
+        told = observers()
         projections: list[Projection] = []
         if config.summary.enabled:
             projections.append(
@@ -83,6 +85,7 @@ class Memory:
                     high=self._high,
                     counter=counter,
                     config=_fitting(config),
+                    told=told,
                 )
             )
         if vectors is not None and embedder is not None:
@@ -94,7 +97,7 @@ class Memory:
                 )
             )
         self._projections = tuple(projections)
-        self._runner = Runner(projections)
+        self._runner = Runner(projections, told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -108,6 +111,7 @@ class Memory:
             erase=self._erase,
             eraser=eraser,
             watchers=Watchers(confirm),
+            observers=told,
         )
 
     @classmethod
@@ -235,6 +239,17 @@ class Memory:
             A function that ends the subscription.
         """
         return self._engine.watchers.add(watcher)
+
+    def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
+        """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
+
+        It is called in the thread that did the work, when that is done, and should be quick; for work
+        behind that is a thread of the memory's. What it raises is logged by its class and changes nothing.
+
+        Returns:
+            A function that ends it.
+        """
+        return self._engine.observers.add(observer)
 
     def forget(
         self, *, owner: str, session: str | None = None, message: str | int | None = None, whole_turn: bool = False
