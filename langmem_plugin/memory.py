@@ -27,7 +27,7 @@ from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
@@ -82,6 +82,7 @@ class Memory:
                     store,
                     model=summarizer,
                     plan=self._plan,
+                    high=self._high,
                     counter=counter,
                     config=_fitting(config),
                     told=told,
@@ -383,9 +384,14 @@ class Memory:
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
 
     def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        room = self._store.head(key).history_tokens or self.config.budget.prompt
-        window = self.config.window
-        return plan(entries, high=int(room * window.high), low=int(room * window.low))
+        head = self._store.head(key)
+        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
+
+    def _high(self, head: Head) -> int:
+        return int(self._room(head) * self.config.window.high)
+
+    def _room(self, head: Head) -> int:
+        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""

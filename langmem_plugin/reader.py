@@ -111,7 +111,20 @@ class Reader:
         within, kept_free = self._corrected(budget or engine.config.budget, other_tokens)
         if kept_free:
             notes.append(f"{kept_free} tokens kept free: the provider reported more tokens than were counted")
-        snapshot, entries = self.snapshot()
+        asked = query or asked
+        recalled = Recalled()
+        with engine.store.reading():  # the window and what is recalled are of one state
+            snapshot, entries = self.snapshot()
+            if asked is not None and attachment is None and engine.config.recall.enabled:
+                looking = self.stopwatch()
+                recalled = engine.recaller.recall(
+                    self._key,
+                    asked.text,
+                    now=engine.clock(),
+                    k=most_hits(budget or engine.config.budget, engine.config),
+                    least_need=NEED_NOTHING,
+                )
+                search = looking.search(recalled) if looking is not None else None
         if pending:
             first = snapshot.head.last_seq + 1
             pending = tuple(replace(engine.counted(e), seq=first + place) for place, e in enumerate(pending))
@@ -122,18 +135,6 @@ class Reader:
             entries=entries,
             pending=pending,
         )
-        asked = query or asked
-        recalled = Recalled()
-        if asked is not None and attachment is None and engine.config.recall.enabled:
-            looking = self.stopwatch()
-            recalled = engine.recaller.recall(
-                self._key,
-                asked.text,
-                now=engine.clock(),
-                k=most_hits(budget or engine.config.budget, engine.config),
-                least_need=NEED_NOTHING,
-            )
-            search = looking.search(recalled) if looking is not None else None
         context = assemble(
             view,
             counter=engine.counter,
