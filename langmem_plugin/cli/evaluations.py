@@ -86,6 +86,7 @@ def _recall_arguments(parser: argparse.ArgumentParser) -> None:
         help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
     )
     parser.add_argument("--cache", type=Path, metavar="FILE", help="an .npz that keeps the embeddings between runs")
+    parser.add_argument("--baselines", action="store_true", help="also requests that other ways would fill")
 
 
 def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +121,10 @@ def _recall(arguments: argparse.Namespace) -> Outcome:
             budgets=arguments.budget,
             progress=_progress,
         )
+        if arguments.baselines:
+            rows += _module("rivals").rivals_level(
+                conversations, embedder=embedder, budgets=arguments.budget, progress=_progress
+            )
     if embedder is not None:
         embedder.save()
     return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
