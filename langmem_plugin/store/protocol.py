@@ -22,6 +22,8 @@ from langmem_plugin.records import (
     SessionKey,
     Summary,
 )
+from langmem_plugin.store.place import Place
+from langmem_plugin.store.scan import Needles
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
@@ -174,6 +176,11 @@ class Store(Protocol):
     A method that writes is one transaction: when it returns, its effect survives a
     killed process and a power cut; when it raises, nothing of it stands.
     """
+
+    @property
+    def database(self) -> Place:
+        """The database below."""
+        ...
 
     def head(self, key: SessionKey) -> Head:
         """Where the session stands; version 0 if nobody wrote to it."""
@@ -411,6 +418,14 @@ class Store(Protocol):
         Summaries that saw one go, and recalled blocks that quote one; constraints said in one; its
         keywords and vectors.
         """
+        ...
+
+    def seqs_of(self, key: SessionKey, message: str | int, *, whole_turn: bool = False) -> list[int]:
+        """The entries that a message's id or number means, with the others of its turn if wanted; [] if none."""
+        ...
+
+    def said_in_rows(self, needles: Needles) -> set[bytes]:
+        """Those of the byte strings that stand in what remains."""
         ...
 
     def close(self) -> None:

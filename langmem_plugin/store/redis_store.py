@@ -1,0 +1,58 @@
+"""The Redis backend: one hash a session."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from langmem_plugin.records import SessionKey
+from langmem_plugin.store.protocol import Snapshot
+from langmem_plugin.store.redis_constraints import Constraints, RedisConstraints, in_force
+from langmem_plugin.store.redis_database import RedisDatabase
+from langmem_plugin.store.redis_derived import RedisDerived, newest
+from langmem_plugin.store.redis_erase import RedisErasure
+from langmem_plugin.store.redis_history import RedisHistory
+from langmem_plugin.store.redis_log import RedisLog
+from langmem_plugin.store.redis_rows import entries_of
+from langmem_plugin.store.redis_transaction import Transaction
+
+
+class RedisStore(RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory):
+    """A `Store` on a Redis server.
+
+    Each call reads the hashes it needs, makes its changes here, and has one script write them if
+    nobody wrote meanwhile; otherwise it begins again. Messages are numbered by the session's
+    own count, never by a clock.
+    """
+
+    def __init__(self, url: str, *, writer: str = "") -> None:
+        RedisLog.__init__(self, RedisDatabase(url), writer=writer)
+        RedisDerived.__init__(self)
+
+    @property
+    def database(self) -> RedisDatabase:
+        """The database below."""
+        return self._database
+
+    def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
+        """See `Store.snapshot`."""
+
+        def read(transaction: Transaction) -> Snapshot:
+            session = transaction.session
+            held = in_force(Constraints(transaction), now)
+            if session.head is None:
+                return Snapshot(head=session.as_head(), generation=(0, 0), constraints=held, summary=None)
+            summary = newest(session)
+            start = max(after, summary.upto_seq if summary else 0)
+            return Snapshot(
+                head=session.as_head(),
+                generation=session.generation,
+                constraints=held,
+                summary=summary,
+                entries=tuple(entries_of(session.rows(range(start + 1, session.head["last_seq"] + 1)))),
+            )
+
+        return self._database.read(key, read, "constraints")
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._database.close()
