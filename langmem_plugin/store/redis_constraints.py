@@ -241,7 +241,7 @@ class RedisConstraints:
             kept: tuple[Constraint, ...] = ()
             if fresh:
                 now = fresh[0].created_at
-                transaction.new_version(now, list(map(_change, fresh)), self._writer)
+                transaction.new_version(now, list(map(_change, fresh)), self._writer, prolongs=False)
                 kept = tuple(held.add(constraint, now) for constraint in fresh)
                 held.put()
             transaction.put_head()

@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -28,6 +29,7 @@ from langmem_plugin.records import SessionKey
 from langmem_plugin.store.redis_script import WRITE
 from langmem_plugin.store.redis_transaction import Known, Moved, Transaction
 from langmem_plugin.store.redis_url import parse_redis_url
+from langmem_plugin.store.rows import utc_now
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +59,22 @@ class RedisDatabase:
     was lost, and a call says so (`StoreLost`) and answers nothing.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None) -> None:
+        """Open it, and make its directory if there is none.
+
+        Args:
+            url: Its address.
+            clock: The present moment, by which sessions end.
+            ttl: What a session that begins here lives on after each write; None: no end.
+        """
+        self.clock = clock
+        self.ttl = ttl
         self._url = parse_redis_url(url)
         self.url = self._url.shown
         self.path: Path | None = None
         """None: the server keeps its files elsewhere."""
-        self.ttl_s = self._url.ttl_s
         self.known = Known()
+        self._shared = _Shared()
         self._closed = False
         self._driver = _driver()
         self._client: Any = self._connect()
@@ -91,13 +102,32 @@ class RedisDatabase:
             call: Reads; it may be called several times.
             ahead: Fields of the session that it will read, to spare a round trip.
             others: More sessions of the owner.
-            lost: Go on where the server lost something, instead of raising.
+            lost: Go on where the server lost something, instead of raising, and see sessions whose time is over.
         """
+        if not (others or lost) and (shared := self._shared.get(key)) is not None:
+            with suppress(Moved), self.translated():
+                return call(shared)
+            self._shared.let_go(key)
 
         def once(attempt: int) -> T:
-            return call(self.begin(key, ahead, others, whole=attempt >= _WHOLE_AFTER, lost=lost))
+            transaction = self.begin(key, ahead, others, whole=attempt >= _WHOLE_AFTER, lost=lost)
+            found = call(transaction)
+            if not (others or lost):
+                self._shared.put(key, transaction)
+            return found
 
         return self._patiently(once)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have what this thread reads of a session inside see one state, unless the session changes meanwhile."""
+        self._shared.depth += 1
+        try:
+            yield
+        finally:
+            self._shared.depth -= 1
+            if not self._shared.depth:
+                self._shared.transactions.clear()
 
     def change(
         self, key: SessionKey, call: Callable[[Transaction], T], *ahead: str, others: Sequence[str] = (),
@@ -116,6 +146,7 @@ class RedisDatabase:
                 if mark in sent:
                     return sent[mark]
             result = call(transaction)
+            self._shared.let_go(key)
             if not transaction.changed:
                 return result
             sent[transaction.mark] = result
@@ -167,6 +198,10 @@ class RedisDatabase:
         """What a single read gives, tried again while the server is away."""
         return self._patiently(lambda _attempt: call())
 
+    def take_note(self, field: bytes) -> bool:
+        """Whether the directory has a note, which is then taken out of it."""
+        return bool(self.patiently(lambda: self.client.hdel(self._directory, field)))
+
     def drop_orphans(self, owner: str) -> None:
         """Take out an owner's sessions where the server lost the hash that names them; nobody can write to them."""
 
@@ -217,7 +252,7 @@ class RedisDatabase:
 
     def _send(self, transaction: Transaction) -> None:
         with self.translated():
-            answer = self._write(*transaction.script(self.instance, self.ttl_s))
+            answer = self._write(*transaction.script(self.instance))
         if answer == b"lost":
             raise self.lost_directory()
         if answer != b"done":
@@ -335,6 +370,24 @@ class RedisDatabase:
         if word == "WRONGTYPE":
             return StoreCorrupt(self.url, "a key with this prefix is not ours; choose another prefix")
         return StoreUnavailable(self.url, why, "see the cause of this error")
+
+
+class _Shared(threading.local):
+    """The transactions that a thread's reads share for a while."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.transactions: dict[SessionKey, Transaction] = {}
+
+    def get(self, key: SessionKey) -> Transaction | None:
+        return self.transactions.get(key)
+
+    def put(self, key: SessionKey, transaction: Transaction) -> None:
+        if self.depth:
+            self.transactions[key] = transaction
+
+    def let_go(self, key: SessionKey) -> None:
+        self.transactions.pop(key, None)
 
 
 def _driver() -> Any:

@@ -88,7 +88,7 @@ class RedisDerived:
                 return False  # it was begun before something was forgotten that it may hold
             number = max((one["number"] for one in head["summaries"]), default=0) + 1
             what = ("summary", str(summary.upto_seq), summary.method)
-            version = transaction.new_version(now or datetime.now(UTC), [what], "")
+            version = transaction.new_version(now or datetime.now(UTC), [what], "", prolongs=False)
             session.hash.put(f"s{number}", summary_json(summary, version))
             entry = {"number": number, "upto": summary.upto_seq, "method": summary.method, "version": version}
             head["summaries"].append(entry)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from langmem_plugin.messages import Message, forgotten, load_json
 from langmem_plugin.records import SessionKey
-from langmem_plugin.store.protocol import Erased
+from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.rank_index import RankIndexes
 from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_derived import take_vectors
-from langmem_plugin.store.redis_keys import list_keys
-from langmem_plugin.store.redis_transaction import HeldSession, Transaction
+from langmem_plugin.store.redis_keys import list_owners
+from langmem_plugin.store.redis_transaction import VECTORS_LEFT, HeldSession, Transaction
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import Needles
 
@@ -54,6 +55,47 @@ class RedisErasure:
         self._database.vacuum()
         return erased
 
+    def erase_expired(self, *, now: datetime, limit: int) -> Erased:
+        """See `Store.erase_expired`; one transaction an owner."""
+        moment = to_micros(now)
+        over = [
+            one
+            for held in list_owners(self._database)
+            for one in held.sessions
+            if not one.forgotten and one.entry["expires_at"] is not None and one.entry["expires_at"] <= moment
+        ]
+        over.sort(key=lambda one: (one.entry["expires_at"], one.entry["id"]))
+        by_owner: dict[str, list[str]] = {}
+        for one in over[:limit]:
+            by_owner.setdefault(one.key.owner, []).append(one.key.session)
+        seen = _Seen()
+        for owner, names in by_owner.items():
+            self._erase_over(owner, names, now, seen)
+        if seen.keys:
+            self._database.vacuum()
+        return replace(seen.done(None), vectors_left=self._database.take_note(VECTORS_LEFT))
+
+    def _erase_over(self, owner: str, names: Sequence[str], now: datetime, total: _Seen) -> None:
+        moment = to_micros(now)
+
+        def change(transaction: Transaction) -> tuple[_Seen, list[int]]:
+            seen, ids = _Seen(), []
+            for one in transaction.sessions.values():
+                entry = transaction.owner.get(f"s:{one.key.session}")
+                if entry is None or "ended" in entry or entry["expires_at"] is None or entry["expires_at"] > moment:
+                    continue  # somebody wrote to it meanwhile
+                rows = (one.hash.get("constraints") or []) if one.hash.exists else []
+                seen.constraints(rows, lambda _: True, _ignore)
+                seen.session(one, version=entry["version"] + 1)
+                transaction.end_session(one, moment, keep_constraints=False)
+                ids.append(one.generation[0])
+            return seen, ids
+
+        seen, ids = self._database.change(SessionKey(owner, names[0]), change, others=names[1:], lost=True, whole=True)
+        for session_id in ids:
+            self._indexes.forget(session_id)
+        total.add(seen)
+
     def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
         """See `Store.erase_messages`."""
         wanted = sorted({int(seq) for seq in seqs})
@@ -66,7 +108,7 @@ class RedisErasure:
                 return Erased(), 0
             gone = {seq for seq, _ in rows}
             seen = _Seen()
-            version = transaction.new_version(now, [("forgotten", str(len(rows)), "")], self._writer)
+            version = transaction.new_version(now, [("forgotten", str(len(rows)), "")], self._writer, prolongs=False)
             seen.keys.append(key)
             seen.versions.append(version)
             for seq, row in rows:
@@ -74,14 +116,13 @@ class RedisErasure:
                 body = forgotten(Message.from_json(row["body"])).to_json()
                 session.hash.put(f"m{seq}", {**row, "body": body, "tokens": 0, "counter": "", "forgotten": version})
             head["terms"] -= seen.derived(session, sorted(gone))
+            head["tokens"] -= sum(row["tokens"] for _, row in rows)
             seen.constraints(
-                transaction,
                 session.hash.get("constraints") or [],
                 lambda row: row["seq"] in gone,
                 lambda left: session.hash.put("constraints", left),
             )
             seen.constraints(
-                transaction,
                 transaction.owner.get("constraints") or [],
                 lambda row: row["session"] == key.session and row["seq"] in gone,
                 transaction.put_owner_constraints,
@@ -101,8 +142,9 @@ class RedisErasure:
     def said_in_rows(self, needles: Needles) -> set[bytes]:
         """Those of the byte strings that stand in what remains."""
         found: set[bytes] = set()
-        for key in list_keys(self._database):
-            for name in (self._database.session_key(key), self._database.owner_key(key.owner)):
+        for owner in list_owners(self._database):
+            names = [self._database.session_key(one.key) for one in owner.sessions]
+            for name in (*names, self._database.owner_key(owner.owner)):
                 held = self._database.patiently(lambda name=name: self._database.client.hgetall(name))  # type: ignore[misc]
                 texts = [text for field, value in held.items() for text in _texts(field, value)]
                 found |= needles.found_in(b"\0\0".join(texts))
@@ -125,12 +167,12 @@ class RedisErasure:
                 entries = [one for one in transaction.owner.names() if one.startswith("s:")]
                 if len(entries) > len(names):
                     return None, []
-                seen.constraints(transaction, transaction.owner.get("constraints") or [], lambda _: True, _ignore)
+                seen.constraints(transaction.owner.get("constraints") or [], lambda _: True, _ignore)
             ids = [one.generation[0] for one in held]
             for one in held:
                 entry = transaction.owner.get(f"s:{one.key.session}")
                 rows = (one.hash.get("constraints") or []) if one.hash.exists else []
-                seen.constraints(transaction, rows, lambda _: True, _ignore)
+                seen.constraints(rows, lambda _: True, _ignore)
                 if one.head is not None or (entry is not None and not entry.get("ended")):
                     seen.session(one, version=(one.head or entry)["version"] + 1)
                 if one.hash.exists or entry is not None:
@@ -194,9 +236,18 @@ class _Seen:
         self._counts["embeddings"] += len(vectors)
         return total
 
+    def add(self, other: _Seen) -> None:
+        """Take in what another one collected."""
+        self.keys += other.keys
+        self.versions += other.versions
+        self._counts += other._counts
+        self._messages += other._messages
+        self._strings |= other._strings
+        self._terms |= other._terms
+        self._vectors += other._vectors
+
     def constraints(
         self,
-        transaction: Transaction,
         rows: Sequence[dict[str, Any]],
         which: Callable[[dict[str, Any]], bool],
         keep: Callable[[Sequence[dict[str, Any]]], None],

@@ -37,6 +37,9 @@ class RedisHash:
         self.dropped = False
         self.sets: dict[bytes, bytes] = {}
         self.gone: set[bytes] = set()
+        self.lives: str | int = ""
+        """Milliseconds from now after which the server may drop it; "on" for without end, "" to leave that."""
+        self._hidden = False
         self._read = dict(read)
         self._whole = whole or not self.rev
         self._fetch = fetch
@@ -49,12 +52,12 @@ class RedisHash:
     @property
     def changed(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.sets or self.gone or self.dropped)
+        return bool(self.sets or self.gone or self.dropped or self.lives)
 
     def raw(self, fields: Iterable[str]) -> list[bytes | None]:
         """The fields' bytes, in order; None for one that is not there."""
         names = [field.encode() for field in fields]
-        if not self._whole and not self.dropped:
+        if not self._whole and not self.dropped and not self._hidden:
             missing = [name for name in dict.fromkeys(names) if name not in self._read and name not in self.sets]
             if missing:
                 self._read.update(zip(missing, self._fetch(self, missing), strict=True))
@@ -95,6 +98,10 @@ class RedisHash:
         self.sets.clear()
         self.gone.clear()
 
+    def hide(self) -> None:
+        """Read as if nothing stood in it."""
+        self._hidden = True
+
     def fill(self, read: Mapping[bytes, bytes | None]) -> None:
         """Take every field as it was read."""
         self._read = dict(read)
@@ -110,4 +117,4 @@ class RedisHash:
     def _now(self, name: bytes) -> bytes | None:
         if name in self.sets:
             return self.sets[name]
-        return None if self.dropped or name in self.gone else self._read.get(name)
+        return None if self.dropped or self._hidden or name in self.gone else self._read.get(name)

@@ -124,12 +124,14 @@ class RedisHistory:
             _copy_constraints(transaction, parent, child, version, to_micros(now))
             moment = (parent.hash.get(f"v{version}") or {}).get("moment", 0)
             head |= {
-                "version": version, "last_seq": last, "documents": last, "moment": moment,
+                "version": version, "last_seq": last, "documents": last, "moment": moment, "ttl": parent.head["ttl"],
                 "history_tokens": parent.head["history_tokens"], "erased": min(parent.head["erased"], version),
                 "sharing": [one for one in parent.head["sharing"] if one[0] <= version],
                 "summaries": [one for one in parent.head["summaries"] if one["version"] <= version],
             }  # fmt: skip
-            transaction.new_version(now, [("forked", str(version), "")], self._writer, child)
+            head["version"] += 1
+            transaction.prolong(now, child)
+            transaction.note(child, now, [("forked", str(version), "")], self._writer)
             transaction.put_head(child)
             return child.as_head()
 
@@ -174,6 +176,7 @@ def _copy_log(parent: HeldSession, child: HeldSession, version: int, last: int) 
     head = child.head or {}
     for seq, row in parent.rows(range(1, last + 1)):
         child.hash.put(f"m{seq}", row)
+        head["tokens"] += row["tokens"]
         if row["id"] is not None:
             turns = child.hash.get(f"i:{row['id']}") or []
             child.hash.put(f"i:{row['id']}", [*(one for one in turns if one != row["turn"]), row["turn"]])

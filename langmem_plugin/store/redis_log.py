@@ -54,6 +54,8 @@ class RedisLog:
                 raise VersionConflict(expected=position, actual=position + 1)
             held |= {position + offset: row for offset, row in enumerate(rows)}
             head = transaction.begin_session(now)
+            if head["ttl"] is not None:
+                transaction.prolong(now)
             if turn_id not in head["pending"]:
                 head["pending"].append(turn_id)
             begun = (turn or {}).get("started", to_micros(now))
@@ -124,6 +126,7 @@ class RedisLog:
                 session.hash.put(f"k{first + offset}", dict(counts))
                 head["terms"] += sum(counts.values())
             head["documents"] += len(write.terms)
+            head["tokens"] += sum(row["tokens"] for row in rows)
             head["last_seq"] += len(rows)
             head["history_tokens"] = write.history_tokens or head["history_tokens"]
             changes = [("turn", turn_id, str(len(rows)))]

@@ -8,11 +8,10 @@ for i = 2, #KEYS do
   local expected = take()
   if expected ~= '*' and (redis.call('HGET', KEYS[i], 'rev') or '') ~= expected then return 'moved' end
 end
-local ttl = tonumber(take())
 local time = redis.call('TIME')
-local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ttl)
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #KEYS do
-  local dropped, deadline = take(), take()
+  local dropped, deadline, lives = take(), take(), take()
   if dropped == '1' then redis.call('UNLINK', KEYS[i]) end
   local sets = tonumber(take())
   for _ = 1, sets do
@@ -20,7 +19,11 @@ for i = 1, #KEYS do
     redis.call('HSET', KEYS[i], field, value)
   end
   for _ = 1, tonumber(take()) do redis.call('HDEL', KEYS[i], take()) end
-  if ttl > 0 and deadline ~= '' and sets > 0 then
+  if lives == 'on' then
+    redis.call('PERSIST', KEYS[i])
+    redis.call('HDEL', KEYS[2], deadline)
+  elseif lives ~= '' then
+    local ends = string.format('%.0f', now + tonumber(lives))
     redis.call('PEXPIREAT', KEYS[i], ends)
     redis.call('HSET', KEYS[2], deadline, ends)
   end
@@ -35,8 +38,8 @@ return 'done'
 """
 """KEYS: the directory, an owner, sessions of that owner.
 
-ARGV: the instance; for each key but the first the mark it must have ("" for a hash that must not be there,
-"*" for any); the time to live in milliseconds (0 for none); then for each key whether it is dropped, under which field
-of the owner its end is noted, its new fields, and the fields that go. The first write of all sets a field or drops a
-hash: if the server is out of memory, that one is refused and nothing was written.
+ARGV: the instance; for each key but the first the mark it must have ("" for a hash that must not be there, "*" for
+any); then for each key whether it is dropped, under which field of the owner its end is noted, how many milliseconds
+it lives from now ("on": without end, "": as it is), its new fields, and the fields that go. The first write of all sets
+a field or drops a hash: if the server is out of memory, that one is refused and nothing was written.
 """

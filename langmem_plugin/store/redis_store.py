@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.protocol import Snapshot
@@ -11,12 +13,14 @@ from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_derived import RedisDerived, newest
 from langmem_plugin.store.redis_erase import RedisErasure
 from langmem_plugin.store.redis_history import RedisHistory
+from langmem_plugin.store.redis_keeping import RedisKeeping
 from langmem_plugin.store.redis_log import RedisLog
 from langmem_plugin.store.redis_rows import entries_of
 from langmem_plugin.store.redis_transaction import Transaction
+from langmem_plugin.store.rows import utc_now
 
 
-class RedisStore(RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory):
+class RedisStore(RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory, RedisKeeping):
     """A `Store` on a Redis server.
 
     Each call reads the hashes it needs, makes its changes here, and has one script write them if
@@ -24,14 +28,25 @@ class RedisStore(RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHi
     own count, never by a clock.
     """
 
-    def __init__(self, url: str, *, writer: str = "") -> None:
-        RedisLog.__init__(self, RedisDatabase(url), writer=writer)
+    def __init__(
+        self,
+        url: str,
+        *,
+        writer: str = "",
+        clock: Callable[[], datetime] = utc_now,
+        ttl: timedelta | None = None,
+    ) -> None:
+        RedisLog.__init__(self, RedisDatabase(url, clock=clock, ttl=ttl), writer=writer)
         RedisDerived.__init__(self)
 
     @property
     def database(self) -> RedisDatabase:
         """The database below."""
         return self._database
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Store.reading`."""
+        return self._database.reading()
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""

@@ -11,16 +11,24 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langmem_plugin.errors import StoreLost
-from langmem_plugin.messages import load_json
+from langmem_plugin.messages import dump_json, load_json
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store.redis_hash import FIELDS, HEAD, REV, RedisHash
-from langmem_plugin.store.rows import to_micros
+from langmem_plugin.store.rows import micros_of, to_micros
 
 if TYPE_CHECKING:
     from langmem_plugin.store.redis_database import RedisDatabase
 
 _log = logging.getLogger(__name__)
 
+VECTORS_LEFT = b"vectors_left"
+"""A field of the directory: vectors of a session that ended unseen may still be in an index."""
+_LISTED = ("id", "version", "last_seq", "tokens", "created_at", "updated_at", "ttl", "expires_at")
+"""What an owner's hash says of each session, so that a list does not read the sessions."""
+_GRACE_MS = 86_400_000
+"""A session whose time is over and that nobody swept is dropped by the server a day later."""
+_NAMED_MS = 30 * 86_400_000
+"""Its name stays for thirty days, so that versions go on."""
 _PART = 1_000
 """Fields in one command: a longer one keeps other clients waiting."""
 
@@ -35,18 +43,39 @@ class Moved(Exception):
 class HeldSession:
     """One session within a transaction."""
 
-    def __init__(self, key: SessionKey, hash: RedisHash, *, begins_at: int) -> None:
+    def __init__(self, key: SessionKey, hash: RedisHash, before: dict[str, Any], *, moment: int | None) -> None:
+        """Look at what is there.
+
+        Args:
+            key: The session.
+            hash: Its hash.
+            before: Of one that is not there: the `version` that it goes on from, the `ttl` that it had.
+            moment: The present; None to see a session whose time is over.
+        """
         self.key = key
         self.hash = hash
         self.head: dict[str, Any] | None = hash.get("head") if hash.exists else None
         """None if nobody wrote to the session since it began, was forgotten or expired."""
-        self.begins_at = begins_at
-        """The version that a new one goes on from."""
+        self.before = before
         self.rewound = 0
         """How often the server was seen to have lost versions of it."""
-        if self.head is not None and self.head.get("ended"):
-            self.begins_at = self.head["version"]
+        self.over = False
+        """Its time is over: it reads as absent, and is dropped by the next write."""
+        if self.head is None:
+            return
+        if self.head.get("ended"):
+            self.before, self.head = self.head, None
+        elif moment is not None and self.head["expires_at"] is not None and self.head["expires_at"] <= moment:
+            self.over = True
+            self.before = {**self.head, "version": self.head["version"] + 1}
+            self.before["vectors"] = any(one["kept"] for one in (hash.get("models") or {}).values())
             self.head = None
+            hash.hide()
+
+    @property
+    def begins_at(self) -> int:
+        """The version that a new one goes on from."""
+        return int(self.before.get("version", 0))
 
     @property
     def generation(self) -> tuple[int, int]:
@@ -129,7 +158,8 @@ class Transaction:
                 read = dict(zip(fields, read, strict=True))
             hash = self._hash(database.session_key(one), read, whole)
             self._check_whole(hash, count, f"a part of session {one.session!r}", lost=lost)
-            held = HeldSession(one, hash, begins_at=self._begins_at(one, hash, tombstone, lost=lost))
+            before = self._before(one, hash, tombstone, lost=lost)
+            held = HeldSession(one, hash, before, moment=None if lost else to_micros(database.clock()))
             held.rewound = database.known.check(held, known[one])
             self.sessions[one.session] = held
 
@@ -147,13 +177,12 @@ class Transaction:
         """Who changed each hash last."""
         return [one.rev for one in self._hashes() if one.rev]
 
-    def script(self, instance: str, ttl_s: int | None) -> tuple[list[bytes], list[bytes | str | int]]:
+    def script(self, instance: str) -> tuple[list[bytes], list[bytes | str | int]]:
         """Keys and arguments of the script that writes this."""
         hashes = [one for one in self._hashes() if one.changed or one is self.owner]
         out: list[bytes | str | int] = [instance]
         out += [one.rev if one.marked or one is not self.owner else b"*" for one in hashes]
-        out.append(1000 * (ttl_s or 0))
-        out += [0, "", len(self.directory_sets)]
+        out += [0, "", "", len(self.directory_sets)]
         out += [part for pair in self.directory_sets.items() for part in pair]
         out += [len(self.directory_gone), *self.directory_gone]
         names = {id(held.hash): name for name, held in self.sessions.items()}
@@ -161,7 +190,7 @@ class Transaction:
             sets = dict(one.sets)
             if one.marked and (sets or not one.dropped):
                 sets[REV] = self.mark
-            out += [int(one.dropped), f"d:{names[id(one)]}" if id(one) in names else "", len(sets)]
+            out += [int(one.dropped), f"d:{names[id(one)]}" if id(one) in names else "", one.lives, len(sets)]
             out += [part for pair in sets.items() for part in pair]
             out += [len(one.gone), *one.gone]
         return [self._database.directory, *(one.name for one in hashes)], out
@@ -173,16 +202,23 @@ class Transaction:
         held = held or self.session
         if held.head is None:
             constraints = held.hash.get("constraints")
-            if held.hash.exists:  # forgotten, and its constraints were kept
+            if held.hash.exists:  # its time is over; or it was forgotten, and its constraints were kept
                 held.hash.drop()
+            if held.before.get("vectors"):
+                self.directory_sets[VECTORS_LEFT] = b"1"
+            ttl = held.before.get("ttl")
+            if ttl is None and self._database.ttl is not None:
+                ttl = micros_of(self._database.ttl)
             if constraints is not None:
                 held.hash.put("constraints", constraints)
             held.head = {
                 "owner": held.key.owner, "session": held.key.session, "id": self._database.next_numbers(),
                 "version": held.begins_at, "last_seq": 0, "history_tokens": 0, "documents": 0, "terms": 0,
                 "erased": 0, "refined": 0, "shares": True, "sharing": [], "created_at": to_micros(now), "moment": 0,
-                "pending": [], "summaries": [], "stamp": "",
+                "pending": [], "summaries": [], "stamp": "", "tokens": 0, "updated_at": to_micros(now), "ttl": ttl,
+                "expires_at": None,
             }  # fmt: skip
+            self.prolong(now, held)
             self._name_owner()
             self.owner.remove([f"d:{held.key.session}"])
             self._sweep()
@@ -194,16 +230,35 @@ class Transaction:
         if held.head is None:
             raise LookupError("a session that was not begun has no head")
         held.hash.put("head", held.head)
-        entry = {name: held.head[name] for name in ("id", "version", "last_seq")}
+        entry = {name: held.head[name] for name in _LISTED}
         self.owner.put(f"s:{held.key.session}", entry, mark=self.owner.marked)
 
-    def new_version(
-        self, now: datetime, changes: Sequence[Change], writer: str, held: HeldSession | None = None, **more: Any
-    ) -> int:
-        """Count one more version of the session, with its events; the head is put afterwards."""
+    def prolong(self, now: datetime, held: HeldSession | None = None) -> None:
+        """Let the session live on from a write at this moment; counted by the store's clock, and by the server's."""
+        held = held or self.session
         head = self.begin_session(now, held)
+        head["updated_at"] = to_micros(now)
+        ttl = head["ttl"]
+        head["expires_at"] = None if ttl is None else to_micros(self._database.clock()) + ttl
+        held.hash.lives = "on" if ttl is None else ttl // 1_000 + _GRACE_MS
+
+    def new_version(
+        self, now: datetime, changes: Sequence[Change], writer: str, *, prolongs: bool = True, **more: Any
+    ) -> int:
+        """Count one more version of the session, with its events; the head is put afterwards.
+
+        Args:
+            now: The present moment.
+            changes: What made the version.
+            writer: Who changed it.
+            prolongs: Whether the session lives on from now; not for what is made behind it.
+            more: What else the version's record is to say.
+        """
+        head = self.begin_session(now)
         head["version"] += 1
-        self.note(held or self.session, now, changes, writer, **more)
+        if prolongs:
+            self.prolong(now)
+        self.note(self.session, now, changes, writer, **more)
         return int(head["version"])
 
     def note(self, held: HeldSession, now: datetime, changes: Sequence[Change], writer: str, **more: Any) -> None:
@@ -221,19 +276,18 @@ class Transaction:
         constraints = held.hash.get("constraints") if keep_constraints else None
         entry = self.owner.get(f"s:{held.key.session}") or {}
         version = (held.head or entry).get("version", held.begins_at - 1) + 1
-        last_seq = (held.head or entry).get("last_seq", 0)
+        last_seq, ttl = (held.head or entry).get("last_seq", 0), (held.head or entry).get("ttl")
         held.hash.drop()
         self.owner.remove([f"s:{held.key.session}", f"d:{held.key.session}"])
         if constraints:
             self._name_owner()
-            held.hash.put(
-                "head", {"owner": held.key.owner, "session": held.key.session, "ended": True, "version": version}
-            )
+            ended = {"ended": True, "version": version, "ttl": ttl}
+            held.hash.put("head", {"owner": held.key.owner, "session": held.key.session, **ended})
             held.hash.put("constraints", constraints)
-            self.owner.put(f"s:{held.key.session}", {"id": 0, "version": version, "last_seq": last_seq, "ended": True})
+            self.owner.put(f"s:{held.key.session}", ended)
         subject = self._database.subject(held.key)
-        tombstone = b'{"version":%d,"last_seq":%d,"at":%d}' % (version, last_seq, now)
-        self.directory_sets[f"x:{subject}".encode()] = tombstone
+        tombstone = dump_json({"version": version, "last_seq": last_seq, "at": now, "ttl": ttl})
+        self.directory_sets[f"x:{subject}".encode()] = tombstone.encode()
 
     def drop_owner(self) -> None:
         """Take out what the owner's sessions share, and the owner's name."""
@@ -250,9 +304,8 @@ class Transaction:
         self.owner.put("constraints", list(rows))
 
     def _sweep(self) -> None:
-        """Take out the names of sessions that ended more than their time to live ago."""
-        ttl_s = self._database.ttl_s
-        if ttl_s is None or not self.owner.exists:
+        """Take out the names of sessions that the server dropped at their end a good while ago."""
+        if not self.owner.exists:
             return
         read = self._database.client.hgetall(self.owner.name)
         if read.get(REV) != self.owner.rev:
@@ -260,7 +313,7 @@ class Transaction:
         over = [
             name[2:].decode()
             for name, value in read.items()
-            if name.startswith(b"d:") and int(value) < self._now_ms - 1000 * ttl_s
+            if name.startswith(b"d:") and int(value) < self._now_ms - _NAMED_MS
         ]
         self.owner.fill(read)
         self.owner.remove(f"{sort}:{name}" for name in over if name not in self.sessions for sort in "sd")
@@ -288,20 +341,20 @@ class Transaction:
             found += values
         return found
 
-    def _begins_at(self, key: SessionKey, hash: RedisHash, tombstone: bytes | None, *, lost: bool) -> int:
-        """The version that a session which is not there goes on from."""
+    def _before(self, key: SessionKey, hash: RedisHash, tombstone: bytes | None, *, lost: bool) -> dict[str, Any]:
+        """What a session that is not there goes on from."""
         if hash.exists:
-            return 0
+            return {}
         entry = self.owner.get(f"s:{key.session}")
         if entry is None:
-            return 0 if tombstone is None else int(load_json(tombstone.decode())["version"])
+            return {} if tombstone is None else dict(load_json(tombstone.decode()))
         (deadline,) = self.owner.raw([f"d:{key.session}"])
         if not lost and (deadline is None or self._now_ms < int(deadline)):
             raise self._lost(
                 f"session {key.session!r} was evicted at version {entry['version']}",
                 "session.forget() begins it anew",
             )
-        return int(entry["version"]) + 1
+        return {**entry, "version": entry["version"] + 1, "vectors": True}
 
     def _check_whole(self, hash: RedisHash, count: int, what: str, *, lost: bool) -> None:
         (fields,) = hash.raw(["fields"]) if hash.exists else (b"0",)

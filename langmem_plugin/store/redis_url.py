@@ -1,4 +1,4 @@
-"""The address of a Redis database: server, key prefix, time to live."""
+"""The address of a Redis database: server and key prefix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from langmem_plugin.errors import InvalidSetting
 
-_FORM = "give redis://user:password@host:6379/0?prefix=langmem&ttl=86400 (rediss:// for TLS)"
+_FORM = "give redis://user:password@host:6379/0?prefix=langmem (rediss:// for TLS)"
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_LONGEST_TTL_S = 10 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,19 +18,18 @@ class RedisUrl:
     """What an address says."""
 
     server: str
-    """For the client: without prefix and time to live."""
+    """For the client: without the prefix."""
     shown: str
     """For people: the password hidden."""
     prefix: str
-    ttl_s: int | None
-    """Seconds after its last write that a session is kept; None for ever."""
+    """What every key begins with."""
 
 
 def parse_redis_url(url: str) -> RedisUrl:
     """Read an address.
 
     Args:
-        url: `redis://...` or `rediss://...`, with `prefix` and `ttl` as query parameters if wanted.
+        url: `redis://...` or `rediss://...`, with `prefix` as a query parameter if wanted.
 
     Raises:
         InvalidSetting: It is no such address, or a parameter cannot work.
@@ -47,17 +45,15 @@ def parse_redis_url(url: str) -> RedisUrl:
     if parts.path.strip("/") and not re.fullmatch(r"/[0-9]{1,4}", parts.path):
         raise InvalidSetting("url", shown, f"the path is the number of a database; {_FORM}")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    prefix, ttl = given.pop("prefix", "langmem"), given.pop("ttl", None)
+    prefix = given.pop("prefix", "langmem")
     unknown = sorted(given.keys() - set(_TLS if parts.scheme == "rediss" else ()))
     if unknown:
         raise InvalidSetting("url", shown, f"it knows no parameter {unknown[0]!r}; {_FORM}")
     if not _PREFIX.fullmatch(prefix):
         raise InvalidSetting("prefix", prefix, "give 1 to 64 letters, digits or any of _ . : -")
-    if ttl is not None and (not re.fullmatch(r"[0-9]{1,9}", ttl) or not 0 < int(ttl) <= _LONGEST_TTL_S):
-        raise InvalidSetting("ttl", ttl, f"give whole seconds, 1 to {_LONGEST_TTL_S}")
     where = parts.netloc if port else f"{parts.netloc}:6379"
     server = urlunsplit((parts.scheme, where, parts.path or "/0", urlencode(given), ""))
-    return RedisUrl(server=server, shown=shown, prefix=prefix, ttl_s=None if ttl is None else int(ttl))
+    return RedisUrl(server=server, shown=shown, prefix=prefix)
 
 
 def _without_password(url: str) -> str:

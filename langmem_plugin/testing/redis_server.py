@@ -33,9 +33,9 @@ class RedisServer:
         self._child: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def url(self, *, prefix: str | None = None, more: str = "") -> str:
+    def url(self, *, prefix: str | None = None) -> str:
         """An address; each call gives another key prefix unless one is named."""
-        return f"redis://127.0.0.1:{self.port}/0?prefix={prefix or 'test-' + secrets.token_hex(6)}{more}"
+        return f"redis://127.0.0.1:{self.port}/0?prefix={prefix or 'test-' + secrets.token_hex(6)}"
 
     def start(self) -> None:
         """Start it where it was stopped, and wait until it answers.
