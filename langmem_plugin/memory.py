@@ -24,6 +24,7 @@ from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
@@ -45,7 +46,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory:
+class Memory(Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -306,8 +307,7 @@ class Memory:
             ...     moved.messages
             1
         """
-        keys = [key for key in self._store.keys(owner=owner) if session in (None, key.session)]
-        return export_lines(self._engine, keys, progress=progress)
+        return export_lines(self._engine, self._keys(owner, session), progress=progress)
 
     def import_lines(
         self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None

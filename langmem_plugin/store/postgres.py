@@ -135,12 +135,12 @@ class PostgresStore(SqlStore):
 
 
 _TRIED_AGAIN = (
-    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "end_constraint",
-    "entries", "entries_at", "erase", "erase_messages", "events", "find", "forget", "head", "keys", "keyword_stats",
-    "keyword_stats_at", "mark_constraint", "past", "pending", "postings", "refined_upto", "replace_constraint",
-    "said_in_rows", "save_refined", "save_summary", "save_vectors", "seqs_of", "share_constraints",
-    "shares_constraints", "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries", "turn_state", "unembedded",
-    "vector_keys", "vectors", "vectors_of",
+    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "drop_summaries",
+    "end_constraint", "entries", "entries_at", "erase", "erase_messages", "events", "find", "forget", "head", "keys",
+    "keyword_stats", "keyword_stats_at", "keywords", "mark_constraint", "past", "pending", "postings", "refined_upto",
+    "replace_constraint", "replace_keywords", "restore_constraints", "said_in_rows", "save_refined", "save_summary",
+    "save_vectors", "seqs_of", "share_constraints", "shares_constraints", "skip_vectors", "snapshot", "snapshot_at",
+    "stage", "summaries", "turn_state", "unembedded", "vector_keys", "vectors", "vectors_of",
 )  # fmt: skip
 """All but `fork`: whether a branch that is there is one's own cannot be told."""
 

@@ -23,6 +23,7 @@ from langmem_plugin.records import (
     SessionKey,
     Summary,
 )
+from langmem_plugin.store.rebuilding import Rebuilds
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
@@ -169,7 +170,7 @@ class Past:
     """Every summary that was ever saved, by version, ascending."""
 
 
-class Store(Protocol):
+class Store(Rebuilds, Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
     A method that writes is one transaction: when it returns, its effect survives a

@@ -19,10 +19,11 @@ from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
 from langmem_plugin.store.sql_log import SqlLog, read_entries
+from langmem_plugin.store.sql_rebuild import SqlRebuild
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlRebuild):
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(self, url: str, *, writer: str = "") -> None:
