@@ -39,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
     rebuilding.add_verify(kinds.add_parser("verify", help="compare what is derived with the log"))
     rebuilding.add_rebuild(kinds.add_parser("rebuild", help="derive keywords, constraints and summaries again"))
+    storing.add_sweep(kinds.add_parser("sweep", help="forget the sessions whose time to live is over"))
+    storing.add_sessions(kinds.add_parser("sessions", help="who has which sessions, with counts"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _serve(kinds.add_parser("serve", help="the same as a page in the browser, on this machine alone"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))
