@@ -23,8 +23,8 @@ from langmem_plugin.records import (
     SessionKey,
     Summary,
 )
-from langmem_plugin.store.rebuilding import Rebuilds
 from langmem_plugin.store.keeping import Keeps
+from langmem_plugin.store.rebuilding import Rebuilds
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
