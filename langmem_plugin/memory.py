@@ -23,6 +23,7 @@ from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.projections.worker import Worker
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
@@ -65,6 +66,7 @@ class Memory:
         confirm: Confirm | None = None,
         extractor: ChatModel | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -93,7 +95,13 @@ class Memory:
                 )
             )
         self._projections = tuple(projections)
-        self._runner = Runner(projections)
+        self._background = background
+        self._done_with = " ".join(
+            f"{what}={one.name}"
+            for what, one in (("summary", summarizer), ("vectors", embedder), ("constraints", extractor))
+            if one is not None
+        )
+        self._runner = Runner(projections if background else ())
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -124,6 +132,7 @@ class Memory:
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -144,7 +153,8 @@ class Memory:
                 `summarizer` takes. It can only point at the user's own words, and what it finds
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
-                server; beside the database file if not given.
+                server; beside the database file if not given. "exact" for none: every search
+                looks at all vectors of its session.
             writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
             confirm: Asked about each constraint that is only proposed, right after the turn
@@ -152,6 +162,8 @@ class Memory:
                 leaves it proposed, and so does an exception.
             sync: For scripts: a turn's commit returns when what is behind it is done, summaries by
                 a model included (at most a minute). A conversation should never wait for that.
+            background: Whether this process works behind its conversations. Without, it starts no
+                thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -161,13 +173,15 @@ class Memory:
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
+        if sync and not background:
+            raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
         store = open_store(url, writer=writer)
         try:
             index = None
-            where = vectors or _beside(store)
+            where = None if vectors == "exact" else vectors or _beside(store)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -182,6 +196,7 @@ class Memory:
                 confirm=confirm,
                 extractor=as_chat_model(extractor),
                 sync=sync,
+                background=background,
             )
         except BaseException:
             store.close()
@@ -321,11 +336,27 @@ class Memory:
         ]
         return sorted(found, key=lambda one: -(one[1].score + one[1].keyword + (one[1].vector or 0.0)))[:k]
 
+    def worker(self, *, poll_s: float = 1.0, at_once: int = 32) -> Worker:
+        """What works behind the conversations of all processes that have this database open.
+
+        Args:
+            poll_s: How often to look for sessions that changed, seconds.
+            at_once: Sessions that it claims at one time, at most.
+
+        Raises:
+            InvalidSetting: This memory was opened with its own background work on, or in memory.
+            WorkerRunning: The database is a SQLite file and has a worker; PostgreSQL takes many.
+        """
+        if self._background:
+            raise InvalidSetting("background", True, "open the memory of a worker with background=False")
+        return Worker(self._store, self._projections, done_with=self._done_with, poll_s=poll_s, at_once=at_once)
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.
 
         Returns:
             False if it has not within `timeout_s`, or if a model keeps failing; see `status`.
+            True at once with `background=False`: what workers do is not waited for.
         """
         return self._runner.wait(timeout_s)
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from langmem_plugin.cli import commands, storing
+from langmem_plugin.cli import commands, storing, working
 from langmem_plugin.cli.evaluations import EVALUATIONS
 
 _EXAMPLES = """\
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     storing.add_export(kinds.add_parser("export", help="write sessions as JSON Lines"))
     storing.add_import(kinds.add_parser("import", help="read sessions that export wrote"))
     storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
+    working.add_worker(kinds.add_parser("worker", help="work behind the conversations of other processes"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _serve(kinds.add_parser("serve", help="the same as a page in the browser, on this machine alone"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))

@@ -56,6 +56,11 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        5,
+        "workers: up to where a session was worked off",
+        ("ALTER TABLE sessions ADD COLUMN worked_version INTEGER NOT NULL DEFAULT 0",),
+    ),
 )
 
 

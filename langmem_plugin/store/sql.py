@@ -18,9 +18,10 @@ from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
+from langmem_plugin.store.sql_work import SqlWork
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlWork):
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(self, url: str, *, writer: str = "") -> None:
