@@ -9,23 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
-from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.config import MemoryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
-from langmem_plugin.projections.lane import Projection
-from langmem_plugin.projections.refinement import RefinementProjection
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
-from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.projections.worker import Worker
 from langmem_plugin.recall.filters import RecallFilter
-from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Entry, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
@@ -75,33 +73,24 @@ class Memory:
         self._lock = threading.Lock()
         self._closed = False
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
-        projections: list[Projection] = []
-        if config.summary.enabled:
-            projections.append(
-                SummaryProjection(
-                    store,
-                    model=summarizer,
-                    plan=self._plan,
-                    counter=counter,
-                    config=_fitting(config),
-                )
-            )
-        if vectors is not None and embedder is not None:
-            projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
-        if extractor is not None and config.constraints.enabled:
-            projections.append(
-                RefinementProjection(
-                    store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
-                )
-            )
-        self._projections = tuple(projections)
-        self._background = background
-        self._done_with = " ".join(
-            f"{what}={one.name}"
-            for what, one in (("summary", summarizer), ("vectors", embedder), ("constraints", extractor))
-            if one is not None
+        told = observers()
+        self._projections = projections_of(
+            store,
+            config=config,
+            counter=counter,
+            summarizer=summarizer,
+            embedder=embedder,
+            vectors=vectors,
+            extractor=extractor,
+            clock=clock,
+            plan=self._plan,
+            refined=self._refined,
+            told=told,
         )
-        self._runner = Runner(projections if background else ())
+        self._done_with = worked_with(summarizer, embedder, extractor)
+        self._background = background
+        self._told = told
+        self._runner = Runner(self._projections if background else (), told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -115,6 +104,7 @@ class Memory:
             erase=self._erase,
             eraser=eraser,
             watchers=Watchers(confirm),
+            observers=told,
         )
 
     @classmethod
@@ -250,6 +240,17 @@ class Memory:
         """
         return self._engine.watchers.add(watcher)
 
+    def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
+        """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
+
+        It is called in the thread that did the work, when that is done, and should be quick; for work
+        behind that is a thread of the memory's. What it raises is logged by its class and changes nothing.
+
+        Returns:
+            A function that ends it.
+        """
+        return self._engine.observers.add(observer)
+
     def forget(
         self, *, owner: str, session: str | None = None, message: str | int | None = None, whole_turn: bool = False
     ) -> Receipt:
@@ -349,7 +350,14 @@ class Memory:
         """
         if self._background:
             raise InvalidSetting("background", True, "open the memory of a worker with background=False")
-        return Worker(self._store, self._projections, done_with=self._done_with, poll_s=poll_s, at_once=at_once)
+        return Worker(
+            self._store,
+            self._projections,
+            done_with=self._done_with,
+            poll_s=poll_s,
+            at_once=at_once,
+            told=self._told,
+        )
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.
@@ -426,12 +434,6 @@ class Memory:
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:
             self._vectors.erase([key])
-
-
-def _fitting(config: MemoryConfig) -> SummaryConfig:
-    """The summary's settings, its length bounded by what the budget lets into a request."""
-    most = max(32, min(config.summary.max_tokens, config.budget.tokens("summary")))
-    return config.summary.model_copy(update={"max_tokens": most})
 
 
 def _beside(store: SqlStore) -> Path | None:

@@ -220,9 +220,7 @@ class Session(Visible):
             counted: Tokens of the request as this memory counted them; 0 if unknown.
             model: The model's name.
         """
-        engine = self._engine
-        engine.ledger.add(self._key, usage.total_tokens, now=engine.clock())
-        engine.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+        self._engine.used(self._key, usage, counted=counted, model=model)
 
     @property
     def report(self) -> ContextReport | None:
@@ -268,8 +266,7 @@ class Session(Visible):
 
     def recall(self, query: str, *, k: int = 10, only: RecallFilter | None = None) -> list[Hit]:
         """Earlier messages that matter for a question, best first, at most `k` that `only` lets through; [] if none."""
-        found = self._engine.recaller.recall(self._key, query, now=self._engine.clock(), k=k, only=only)
-        return list(found.hits[:k])
+        return list(self._reader.search(query, k=k, only=only).hits[:k])
 
     # Constraints
 

@@ -16,6 +16,7 @@ from langmem_plugin.config import SummaryConfig
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.sentences import printable, speaker, spoken
 from langmem_plugin.errors import ModelFailed
+from langmem_plugin.measures import Observers, SummaryKept
 from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
@@ -118,6 +119,7 @@ class SummaryProjection:
         config: SummaryConfig,
         prompts: SummaryPrompts | None = None,
         timeout_s: float = 120.0,
+        told: Observers | None = None,
     ) -> None:
         """Prepare; nothing is read or called here.
 
@@ -130,6 +132,7 @@ class SummaryProjection:
             config: Limits.
             prompts: What the model is asked.
             timeout_s: A model that has not answered by then has failed.
+            told: Who is told of each summary that is kept.
         """
         self._store = store
         self._model = None if model is None else TimeLimited(model, timeout_s=timeout_s)
@@ -137,6 +140,7 @@ class SummaryProjection:
         self._count = counter.count
         self._config = config
         self._prompts = prompts or SummaryPrompts()
+        self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -181,7 +185,9 @@ class SummaryProjection:
             self._remember(key, way)
             return True
         self._forget(key)
-        return self._save(key, head, method="model", text=text, upto=way.target, after=upto, shown=shown)
+        return self._save(
+            key, head, method="model", text=text, upto=way.target, after=upto, shown=shown, basis=of_model
+        )
 
     def forget(self, key: SessionKey) -> None:
         """Let go of what is half done of a session (guarantee G11)."""
@@ -210,7 +216,7 @@ class SummaryProjection:
             dates=[entry.created_at for entry in leaving],
         )
         text = text or f"({len(leaving)} earlier messages without text)"
-        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown)
+        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown, basis=shown)
 
     def _planned(self, key: SessionKey, shown: Summary | None) -> int:
         upto = shown.upto_seq if shown else 0
@@ -334,25 +340,29 @@ class SummaryProjection:
         upto: int,
         after: int,
         shown: Summary | None,
+        basis: Summary | None,
     ) -> bool:
         """Keep a summary; True if there may be more to do."""
-        leaving = [entry.message for entry in self._store.entries(key, after=after, upto=upto)]
+        leaving = self._store.entries(key, after=after, upto=upto)
         constraints = [constraint.text for constraint in self._store.active_constraints(key)]
         model = self._model if method == "model" else None
-        saved = self._store.save_summary(
-            key,
-            Summary(
-                text=text,
-                upto_seq=upto,
-                tokens=self._count(text),
-                method=method,
-                model=model.name if model else "",
-                prompt_version=self._prompts.version if model else "",
-                quality=retention(leaving, text, constraints),
-                created_version=head.version,
-            ),
-            expected=shown,
+        summary = Summary(
+            text=text,
+            upto_seq=upto,
+            tokens=self._count(text),
+            method=method,
+            model=model.name if model else "",
+            prompt_version=self._prompts.version if model else "",
+            quality=retention([entry.message for entry in leaving], text, constraints),
+            created_version=head.version,
         )
+        saved = self._store.save_summary(key, summary, expected=shown)
+        if saved and self._told:
+            read = sum(entry.tokens for entry in leaving) + (basis.tokens if basis is not None else 0)
+            kept = SummaryKept(
+                key=key, method=method, read_tokens=read, tokens=summary.tokens, retention=summary.quality
+            )
+            self._told.tell([kept])
         # Refused because another writer was there first: look again. Refused for any other reason: leave it.
         return saved or self._store.summaries(key)[1] != shown
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from langmem_plugin.errors import StoreUnavailable
+from langmem_plugin.measures import Observers
 from langmem_plugin.projections.lane import LaneStatus, Pace, Projection, StandIn
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.records import SessionKey
@@ -59,6 +60,7 @@ class Worker:
         poll_s: float = 1.0,
         at_once: int = 32,
         pace: Pace | None = None,
+        told: Observers | None = None,
     ) -> None:
         """Claim the file, where it is one; nothing is done before `run`.
 
@@ -69,6 +71,7 @@ class Worker:
             poll_s: How often to look for sessions that changed, seconds.
             at_once: Sessions that are claimed at one time, at most.
             pace: Retries and the circuit breaker of each projection.
+            told: Who is told of each unit of work.
 
         Raises:
             WorkerRunning: The database is a SQLite file and has a worker.
@@ -80,7 +83,7 @@ class Worker:
         self._done_with = done_with
         self._claims = store.claims()
         self._desk = _Desk(store, self._claims, [projection.name for projection in projections])
-        self._runner = Runner([_claimed(projection, self._desk) for projection in projections], pace=pace)
+        self._runner = Runner([_claimed(projection, self._desk) for projection in projections], pace=pace, told=told)
         self._after = 0
         self._closed = False
 

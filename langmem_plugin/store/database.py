@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,6 +54,7 @@ class SqlDatabase:
         self.url = self._url.render_as_string(hide_password=True)
         self.path = _file_of(self._url)
         self._closed = False
+        self._shared = _Shared()
         lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
         self._write_lock = WriteLock(lock)
         self._engine = self._open_engine()
@@ -84,10 +86,37 @@ class SqlDatabase:
             with self.write() as connection:
                 yield connection
             return
+        shared = self._shared
+        if shared.depth:
+            with self.translated():
+                self._check_open()
+                if shared.connection is None:
+                    shared.connection = self._reader().execution_options(langmem_rows={})
+                try:
+                    yield shared.connection
+                except BaseException:
+                    shared.let_go()
+                    raise
+            return
         with self.translated():
             self._check_open()
-            with self._engine.connect() as connection, connection.begin():
+            with self._reader() as connection, connection.begin():
                 yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have what this thread reads inside see one state, in one transaction.
+
+        A read that fails ends the transaction; the next one begins its own.
+        """
+        shared = self._shared
+        shared.depth += 1
+        try:
+            yield
+        finally:
+            shared.depth -= 1
+            if not shared.depth:
+                shared.let_go()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -170,6 +199,9 @@ class SqlDatabase:
         if self._closed:
             raise StoreClosed
 
+    def _reader(self) -> Connection:
+        return self._engine.connect()
+
     def _parse(self, url: str) -> URL:
         return _parse(url)
 
@@ -224,6 +256,21 @@ class SqlDatabase:
 
     def _lock_schema(self, connection: Connection) -> None:
         """Have one process at a time look at the schema; SQLite's writers wait for each other anyway."""
+
+
+class _Shared(threading.local):
+    """The connection that a thread's reads share for a while."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.connection: Connection | None = None
+
+    def let_go(self) -> None:
+        """End the transaction; nothing was written, so nothing can be lost."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(sql_errors.SQLAlchemyError, sqlite3.Error):
+                connection.close()
 
 
 def _parse(url: str) -> URL:

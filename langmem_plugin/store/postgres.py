@@ -47,16 +47,6 @@ class PostgresDatabase(SqlDatabase):
         super().__init__(url)
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """See `SqlDatabase.read`."""
-        with self.translated():
-            self._check_open()
-            with self._engine.connect() as plain:
-                connection = plain.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                with connection.begin():
-                    yield connection
-
-    @contextmanager
     def write(self) -> Iterator[Connection]:
         """See `SqlDatabase.write`; writers of different sessions do not wait for each other."""
         with self.translated():
@@ -67,6 +57,9 @@ class PostgresDatabase(SqlDatabase):
     def claims(self) -> PostgresClaims:
         """See `SqlDatabase.claims`."""
         return PostgresClaims(self._engine)
+
+    def _reader(self) -> Connection:
+        return self._engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def _parse(self, url: str) -> URL:
         parsed = make_url(url)

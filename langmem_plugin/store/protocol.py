@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeAlias
@@ -174,6 +175,10 @@ class Store(Protocol):
     A method that writes is one transaction: when it returns, its effect survives a
     killed process and a power cut; when it raises, nothing of it stands.
     """
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Have this thread's reads inside see one state, where the backend can; writes are as ever."""
+        ...
 
     def head(self, key: SessionKey) -> Head:
         """Where the session stands; version 0 if nobody wrote to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from sqlalchemy import select
@@ -9,6 +10,7 @@ from sqlalchemy import select
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
 from langmem_plugin.store.rows import from_micros, summary_of
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
@@ -25,9 +27,9 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(self, url: str, *, writer: str = "") -> None:
-        database = self._open(url)
-        SqlLog.__init__(self, database, writer=writer)
-        SqlDerived.__init__(self, database, writer=writer)
+        database, postings = self._open(url), PostingCache()
+        SqlLog.__init__(self, database, postings, writer=writer)
+        SqlDerived.__init__(self, database, postings, writer=writer)
 
     def _open(self, url: str) -> SqlDatabase:
         return SqlDatabase(url)
@@ -36,6 +38,10 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
     def database(self) -> SqlDatabase:
         """The database below; for its place and its checkpoints."""
         return self._database
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Store.reading`."""
+        return self._database.reading()
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""
@@ -46,12 +52,13 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
                 return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
             summary = newest_summary(connection, row["id"])
             start = max(after, summary.upto_seq if summary else 0)
+            fresh = read_entries(connection, row["id"], after=start) if row["last_seq"] > start else ()
             return Snapshot(
                 head=head_of(row),
                 generation=(row["id"], row["erased_version"]),
                 constraints=in_force,
                 summary=summary,
-                entries=tuple(read_entries(connection, row["id"], after=start)),
+                entries=tuple(fresh),
             )
 
     def past(self, key: SessionKey) -> Past:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, insert, not_, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
@@ -36,8 +37,8 @@ _EVERY = (
     .order_by(_TABLE.position)
 )
 _ONE = _EVERY.where(_TABLE.id == bindparam("id"))
-_IN_FORCE = _EVERY.where(
-    _TABLE.state == ConstraintState.ACTIVE.value,
+_ACTIVE = _EVERY.where(_TABLE.state == ConstraintState.ACTIVE.value)
+_IN_FORCE = _ACTIVE.where(
     or_(_TABLE.expires_at.is_(None), _TABLE.expires_at > bindparam("now"), _TABLE.pinned != 0),
 )
 _OPEN = (ConstraintState.ACTIVE, ConstraintState.PROPOSED)
@@ -56,7 +57,8 @@ class SqlConstraints:
 
     def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
         """See `Store.active_constraints`."""
-        return tuple(c for c in self.constraints(key) if c.state is ConstraintState.ACTIVE)
+        with self._database.read() as connection:
+            return _read(connection, key, _ACTIVE)
 
     def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
         """See `Store.add_constraint`."""
@@ -171,9 +173,9 @@ def constraints_in_force(connection: Connection, key: SessionKey, now: datetime)
     return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
 
 
-def _read(connection: Connection, key: SessionKey) -> tuple[Constraint, ...]:
+def _read(connection: Connection, key: SessionKey, query: Select[Any] = _EVERY) -> tuple[Constraint, ...]:
     values = {"owner": key.owner, "session": key.session}
-    return tuple(map(constraint_of, connection.execute(_EVERY, values).mappings()))
+    return tuple(map(constraint_of, connection.execute(query, values).mappings()))
 
 
 def _one(connection: Connection, key: SessionKey, constraint_id: str) -> Constraint:

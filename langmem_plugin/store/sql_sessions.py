@@ -35,9 +35,15 @@ EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
 
 def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row (guarantee G7)."""
-    writes = connection.get_execution_options().get("langmem_write", False)
-    query = _LOCKED if writes else _SESSION
-    return connection.execute(query, {"owner": key.owner, "session": key.session}).mappings().first()
+    options = connection.get_execution_options()
+    rows: dict[SessionKey, RowMapping | None] | None = options.get("langmem_rows")
+    if rows is not None and key in rows:  # one transaction, one answer
+        return rows[key]
+    query = _LOCKED if options.get("langmem_write", False) else _SESSION
+    row = connection.execute(query, {"owner": key.owner, "session": key.session}).mappings().first()
+    if rows is not None:
+        rows[key] = row
+    return row
 
 
 def subject_of(connection: Connection, key: SessionKey) -> str:

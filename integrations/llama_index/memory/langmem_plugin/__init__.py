@@ -13,6 +13,7 @@ from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, Token
 from llama_index.memory.langmem_plugin.chat_store import HybridChatStore
 from llama_index.memory.langmem_plugin.constrained import with_constraints
 from llama_index.memory.langmem_plugin.convert import from_core, to_core
+from llama_index.memory.langmem_plugin.events import MemoryRequestEvent
 from llama_index.memory.langmem_plugin.guarded import guarded
 from llama_index.memory.langmem_plugin.memory_blocks import ConstraintsBlock, RecallBlock
 from llama_index.memory.langmem_plugin.retriever import HybridMemoryRetriever
@@ -23,6 +24,7 @@ __all__ = [
     "HybridChatMemoryBuffer",
     "HybridChatStore",
     "HybridMemoryRetriever",
+    "MemoryRequestEvent",
     "RecallBlock",
     "TokenLimitExceeded",
     "from_core",
