@@ -14,7 +14,7 @@ from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
-from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.records import Entry, Head, SessionKey
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import TokenCounter
 
@@ -30,6 +30,7 @@ def projections_of(
     extractor: ChatModel | None,
     clock: Callable[[], datetime],
     plan: Callable[[SessionKey, Sequence[Entry]], int],
+    high: Callable[[Head], int],
     refined: Refined,
     told: Observers,
 ) -> tuple[Projection, ...]:
@@ -37,7 +38,9 @@ def projections_of(
     found: list[Projection] = []
     if config.summary.enabled:
         found.append(
-            SummaryProjection(store, model=summarizer, plan=plan, counter=counter, config=_fitting(config), told=told)
+            SummaryProjection(
+                store, model=summarizer, plan=plan, high=high, counter=counter, config=_fitting(config), told=told
+            )
         )
     if vectors is not None and embedder is not None:
         found.append(VectorProjection(store, embedder, vectors, text=embedded_text))

@@ -25,7 +25,7 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.worker import Worker
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
@@ -84,6 +84,7 @@ class Memory:
             extractor=extractor,
             clock=clock,
             plan=self._plan,
+            high=self._high,
             refined=self._refined,
             told=told,
         )
@@ -407,9 +408,14 @@ class Memory:
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
 
     def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        room = self._store.head(key).history_tokens or self.config.budget.prompt
-        window = self.config.window
-        return plan(entries, high=int(room * window.high), low=int(room * window.low))
+        head = self._store.head(key)
+        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
+
+    def _high(self, head: Head) -> int:
+        return int(self._room(head) * self.config.window.high)
+
+    def _room(self, head: Head) -> int:
+        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""

@@ -22,6 +22,7 @@ from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.prompts import SummaryPrompts
 from langmem_plugin.projections.quality import missing_facts, named, retention, source_facts
+from langmem_plugin.projections.standing import Standing
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
 
 _SAVE_EVERY_CHUNKS = 16
@@ -118,6 +119,7 @@ class SummaryProjection:
         counter: TextCounter,
         config: SummaryConfig,
         prompts: SummaryPrompts | None = None,
+        high: Callable[[Head], int] | None = None,
         timeout_s: float = 120.0,
         told: Observers | None = None,
     ) -> None:
@@ -131,6 +133,8 @@ class SummaryProjection:
             counter: Counts as the answering model does.
             config: Limits.
             prompts: What the model is asked.
+            high: Tokens of entries without a summary up to which `plan` gives 0 for a
+                session of this head; so the same entries need not be read for each turn.
             timeout_s: A model that has not answered by then has failed.
             told: Who is told of each summary that is kept.
         """
@@ -143,6 +147,7 @@ class SummaryProjection:
         self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
+        self._standing = Standing(high or (lambda _head: -1))
 
     def advance(self, key: SessionKey) -> bool:
         """Do one unit of work: one call of the model, or one extract.
@@ -160,12 +165,15 @@ class SummaryProjection:
         if head is None or not self._config.enabled:
             self._forget(key)
             return False
+        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+            return False
         of_model, shown = self._store.summaries(key)
         upto = of_model.upto_seq if of_model else 0
         way = self._unfinished.get(key)
         if way is None or way.basis != of_model or way.erased != head.erased:
-            target = max(self._planned(key, shown), shown.upto_seq if shown else 0)
+            target, uncovered = self._planned(key, shown)
             if target <= upto:
+                self._standing.saw(key, head, uncovered)
                 self._forget(key)
                 return False
             way = _Unfinished(
@@ -192,6 +200,7 @@ class SummaryProjection:
     def forget(self, key: SessionKey) -> None:
         """Let go of what is half done of a session (guarantee G11)."""
         self._forget(key)
+        self._standing.forget(key)
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""
@@ -202,10 +211,14 @@ class SummaryProjection:
         head = self._store.head(key)
         if head is None or not self._config.enabled:
             return False
+        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+            return False
         _, shown = self._store.summaries(key)
         upto = shown.upto_seq if shown else 0
-        target = self._planned(key, shown)
+        target, uncovered = self._planned(key, shown)
         if target <= upto:
+            if self._model is None:  # with one, it may still have to replace an extract
+                self._standing.saw(key, head, uncovered)
             return False
         leaving = self._store.entries(key, after=upto, upto=target)
         text = extract(
@@ -218,10 +231,11 @@ class SummaryProjection:
         text = text or f"({len(leaving)} earlier messages without text)"
         return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown, basis=shown)
 
-    def _planned(self, key: SessionKey, shown: Summary | None) -> int:
+    def _planned(self, key: SessionKey, shown: Summary | None) -> tuple[int, list[Entry]]:
+        """Up to where the summary shown should reach, at the least to where it does, and what it does not cover."""
         upto = shown.upto_seq if shown else 0
         entries = self._store.entries(key, after=upto)
-        return self._plan(key, entries) if entries else 0
+        return max(upto, self._plan(key, entries) if entries else 0), entries
 
     def _within_reach(self, key: SessionKey, upto: int, target: int) -> int:
         """The target, or the end of a turn nearer by, if the way there is long."""

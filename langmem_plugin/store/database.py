@@ -28,6 +28,7 @@ from langmem_plugin.errors import (
 from langmem_plugin.store import schema
 from langmem_plugin.store.claims import Claims, FileClaims
 from langmem_plugin.store.migrations import migrate
+from langmem_plugin.store.shared_write import SharedWrites
 from langmem_plugin.store.write_lock import WriteLock
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class SqlDatabase:
         self._shared = _Shared()
         lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
         self._write_lock = WriteLock(lock)
+        self._shared_writes = SharedWrites(self._write_lock, self._begin_write)
         self._engine = self._open_engine()
         if self.path is not None and sqlite3.sqlite_version_info < _SAFE_SQLITE:
             _log.info(
@@ -120,11 +122,25 @@ class SqlDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that stands as a whole, durably, or not at all."""
+        """A transaction that stands as a whole, durably, or not at all; on a file, a part of one that threads share."""
+        if self.path is not None:
+            with self.translated(), self._shared_writes.turn() as connection:
+                yield connection
+            return
         with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
+
+    def _begin_write(self) -> Connection:
+        self._check_open()
+        connection = self._engine.connect().execution_options(langmem_write=True)
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""

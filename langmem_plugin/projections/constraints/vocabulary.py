@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -100,6 +101,9 @@ class Language:
     """After a value: what it is for."""
     negative: re.Pattern[str] = NEVER
     stop_words: frozenset[str] = frozenset()
+
+
+_READING = threading.Lock()
 
 
 class _Compiler:
@@ -200,9 +204,14 @@ def _language(data: Mapping[str, Any]) -> Language:
     )
 
 
-@cache
 def languages() -> tuple[Language, ...]:
-    """Every language file that ships with the package, English first, then by code."""
+    """Every language file that ships with the package, English first, then by code; read once, by one thread."""
+    with _READING:
+        return _languages()
+
+
+@cache
+def _languages() -> tuple[Language, ...]:
     folder = resources.files("langmem_plugin.projections.constraints") / "languages"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".json")),
