@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("the LlamaIndex adapter", "llama-index-core", "llama-index") from error
 
+from llama_index.memory.langmem_plugin.async_chat_store import HybridAsyncChatStore
 from llama_index.memory.langmem_plugin.base import HybridChatMemoryBuffer, TokenLimitExceeded
 from llama_index.memory.langmem_plugin.chat_store import HybridChatStore
 from llama_index.memory.langmem_plugin.constrained import with_constraints
@@ -21,6 +22,7 @@ from llama_index.memory.langmem_plugin.verified import verified
 
 __all__ = [
     "ConstraintsBlock",
+    "HybridAsyncChatStore",
     "HybridChatMemoryBuffer",
     "HybridChatStore",
     "HybridMemoryRetriever",
