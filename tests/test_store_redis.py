@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -369,6 +370,63 @@ def test_what_was_forgotten_is_in_no_key(redis_url, client):
         assert receipt.counts["sessions"] == 2
         assert b"canary" not in held()
         assert any("kept" in limit or "files" in limit for limit in receipt.limits)
+
+
+def test_workers_do_what_is_behind(redis_url):
+    """Two workers of two memories write every summary once; a claim keeps the other off until it is released."""
+    config = MemoryConfig(budget=Budget(max_tokens=500, completion=0))
+    with (
+        Memory.open(redis_url, config=config, background=False) as one,
+        Memory.open(redis_url, config=config, background=False) as two,
+    ):
+        sessions = [one.session(f"s{number}", owner="ann") for number in range(4)]
+        for session in sessions:
+            for number in range(8):
+                session.add(f"Topic {number} is gardens. " * 9, assistant("Yes."))
+        store = one._store
+        assert len(store.behind()) == 4
+        workers = [memory.worker(poll_s=0.05) for memory in (one, two)]
+        threads = [threading.Thread(target=worker.run, kwargs={"until_idle": True}) for worker in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.behind() == []
+        assert all(store.summaries(session._key)[1] is not None for session in sessions)
+        assert all([event.kind for event in session.events()].count("summary") == 1 for session in sessions)
+        mine, other = store.claims(), two._store.claims()
+        assert [mine.claim(1), other.claim(1), other.claim(2)] == [True, False, True]
+        mine.release(2)
+        mine.close()
+        assert [other.claim(1), mine.claim(2)] == [True, False]
+        other.close()
+
+
+def test_what_is_derived_comes_back_from_the_log(redis_url):
+    """Keywords that differ are found and put right; constraints are restored with their fates; summaries go."""
+    with Memory.open(redis_url, config=MemoryConfig(budget=Budget(max_tokens=500, completion=0))) as memory:
+        session = memory.session("s", owner="ann")
+        session.add("I never drink coffee.", assistant("Noted."))
+        session.revoke(session.constraints()[0].id)
+        for number in range(12):
+            session.add(f"Topic {number} is gardens. " * 5, assistant("Yes."))
+        assert memory.wait(30)
+        store, key = memory._store, session._key
+        before, stats = store.keywords(key, after=0, upto=99), store.keyword_stats(key)
+        held = store.constraints(key)
+        store.replace_keywords(key, {1: {}, 3: {"other": 2}})
+        assert [one.part for one in memory.verify().differences] == ["keywords"]
+        assert memory.rebuild("keywords").keywords > 0
+        assert (store.keywords(key, after=0, upto=99), store.keyword_stats(key)) == (before, stats)
+        assert store.drop_summaries(key, now=datetime.now(UTC)) > 0
+        assert store.summaries(key) == (None, None)
+        with Memory.open(redis_url) as other:
+            copy = other.session("copy", owner="ann")
+            copy.add("Hello.")
+            lost = [replace(one, id=f"{one.id}x", session="copy") for one in held]
+            assert store.restore_constraints(copy._key, lost, now=datetime.now(UTC)) == len(held) == 1
+            assert store.restore_constraints(copy._key, lost, now=datetime.now(UTC)) == 0
+            assert [one.state for one in copy.constraints(all=True)] == [one.state for one in held]
 
 
 # Bad input

@@ -67,6 +67,17 @@ class Constraints:
         self._changed.add(kept.scope)
         return kept
 
+    def restore(self, constraint: Constraint, now: datetime) -> None:
+        """Keep one as it is given, with the versions at which it came and ended."""
+        head = self._session.head or {}
+        kept = replace(constraint, session=self._session.key.session)
+        came = kept.state if kept.ended_version is None else ConstraintState.ACTIVE
+        trail = [[head["id"], kept.created_version, to_micros(kept.created_at), came.value]]
+        if kept.ended_version is not None:
+            trail.append([head["id"], kept.ended_version, to_micros(now), kept.state.value])
+        self._new.append(KeptConstraint(kept, 0, trail))
+        self._changed.add(kept.scope)
+
     def copy(self, constraint: Constraint) -> None:
         """Keep one that was said at an earlier version, before the session branched off."""
         head = self._session.head or {}

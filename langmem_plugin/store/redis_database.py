@@ -26,7 +26,7 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.records import SessionKey
-from langmem_plugin.store.redis_script import WRITE
+from langmem_plugin.store.redis_script import RELEASE, WRITE
 from langmem_plugin.store.redis_transaction import Known, Moved, Transaction
 from langmem_plugin.store.redis_url import parse_redis_url
 from langmem_plugin.store.rows import utc_now
@@ -79,6 +79,9 @@ class RedisDatabase:
         self._driver = _driver()
         self._client: Any = self._connect()
         self._write = self._client.register_script(WRITE)
+        self._release = self._client.register_script(RELEASE)
+        self.numbered: dict[int, SessionKey] = {}
+        """Sessions that a worker of this process was told of."""
         self._locks = [threading.Lock() for _ in range(64)]
         self._directory = f"{self._url.prefix}:directory".encode()
         self.instance = ""
@@ -184,6 +187,14 @@ class RedisDatabase:
     def session_key(self, key: SessionKey) -> bytes:
         """The key of a session."""
         return f"{self._url.prefix}:session:{_digest(key.owner)}:{_digest(key.session)}".encode()
+
+    def claim_key(self, number: int) -> bytes:
+        """The key that says that a worker has taken a session on."""
+        return f"{self._url.prefix}:work:{number}".encode()
+
+    def release(self, name: bytes, mark: bytes) -> None:
+        """Take a claim out if it has this mark."""
+        self._release([name], [mark])
 
     def subject(self, key: SessionKey) -> str:
         """What stands for a session in its tombstone."""

@@ -1,4 +1,7 @@
-"""The one script that writes: what was read is still so, or nothing happens."""
+"""The scripts; one writes: what was read is still so, or nothing happens."""
+
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end return 0"
+"""Takes out a claim, if it is still the one that was made."""
 
 WRITE = """\
 local at = 1

@@ -15,12 +15,16 @@ from langmem_plugin.store.redis_erase import RedisErasure
 from langmem_plugin.store.redis_history import RedisHistory
 from langmem_plugin.store.redis_keeping import RedisKeeping
 from langmem_plugin.store.redis_log import RedisLog
+from langmem_plugin.store.redis_rebuild import RedisRebuild
 from langmem_plugin.store.redis_rows import entries_of
 from langmem_plugin.store.redis_transaction import Transaction
+from langmem_plugin.store.redis_work import RedisWork
 from langmem_plugin.store.rows import utc_now
 
 
-class RedisStore(RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory, RedisKeeping):
+class RedisStore(
+    RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory, RedisKeeping, RedisRebuild, RedisWork
+):
     """A `Store` on a Redis server.
 
     Each call reads the hashes it needs, makes its changes here, and has one script write them if

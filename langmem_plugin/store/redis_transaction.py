@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 VECTORS_LEFT = b"vectors_left"
 """A field of the directory: vectors of a session that ended unseen may still be in an index."""
-_LISTED = ("id", "version", "last_seq", "tokens", "created_at", "updated_at", "ttl", "expires_at")
+_LISTED = ("id", "version", "last_seq", "tokens", "created_at", "updated_at", "ttl", "expires_at", "worked")
 """What an owner's hash says of each session, so that a list does not read the sessions."""
 _GRACE_MS = 86_400_000
 """A session whose time is over and that nobody swept is dropped by the server a day later."""
@@ -216,7 +216,7 @@ class Transaction:
                 "version": held.begins_at, "last_seq": 0, "history_tokens": 0, "documents": 0, "terms": 0,
                 "erased": 0, "refined": 0, "shares": True, "sharing": [], "created_at": to_micros(now), "moment": 0,
                 "pending": [], "summaries": [], "stamp": "", "tokens": 0, "updated_at": to_micros(now), "ttl": ttl,
-                "expires_at": None,
+                "expires_at": None, "worked": 0,
             }  # fmt: skip
             self.prolong(now, held)
             self._name_owner()
