@@ -86,6 +86,7 @@ class Memory:
                     counter=counter,
                     config=_fitting(config),
                     told=told,
+                    alone=getattr(store, "alone", None),
                 )
             )
         if vectors is not None and embedder is not None:

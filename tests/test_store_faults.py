@@ -21,6 +21,7 @@ from langmem_plugin.errors import StoreUnavailable
 from langmem_plugin.messages import assistant
 from langmem_plugin.store import shared_write, write_lock
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.file_turn import Claims
 from langmem_plugin.store.write_lock import WriteLock
 from langmem_plugin.testing.soak import disturbed
 
@@ -247,3 +248,43 @@ def test_a_shared_commit_that_fails_is_acknowledged_to_nobody(tmp_path, monkeypa
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM meta WHERE key LIKE 'key %'").scalar() == 1
     database.close()
+
+
+def test_processes_write_in_the_order_of_asking(tmp_path):
+    """Three locks on one file, asked for one after the other while it is held, get it in that order."""
+    locks = [WriteLock(tmp_path / "lock") for _ in range(4)]
+    order = []
+
+    def want(number):
+        with locks[number]:
+            order.append(number)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in (1, 2, 3)]
+    with locks[0]:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert order == [1, 2, 3]
+    for lock in locks:
+        lock.close()
+
+
+def test_one_process_at_a_time_has_a_claim(tmp_path):
+    """A name that one has is refused to others, each other name is free, and closing the file frees it."""
+    first, second = Claims(tmp_path / "lock"), Claims(tmp_path / "lock")
+    with (
+        first.claimed("a") as mine,
+        first.claimed("a") as again,
+        second.claimed("a") as theirs,
+        second.claimed("b") as other,
+    ):
+        assert (mine, again, theirs, other) == (True, False, False, True)
+    with second.claimed("a") as free:
+        assert free
+    with first.claimed("a"):
+        first.close()
+        with second.claimed("a") as freed:
+            assert freed
+    second.close()

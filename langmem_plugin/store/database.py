@@ -26,6 +26,7 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.store import schema
+from langmem_plugin.store.file_turn import Claims
 from langmem_plugin.store.migrations import migrate
 from langmem_plugin.store.shared_write import SharedWrites
 from langmem_plugin.store.write_lock import WriteLock
@@ -57,6 +58,7 @@ class SqlDatabase:
         self._shared = _Shared()
         lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
         self._write_lock = WriteLock(lock)
+        self._claims = None if lock is None else Claims(lock)
         self._shared_writes = SharedWrites(self._write_lock, self._begin_write)
         self._engine = self._open_engine()
         if self.path is not None and sqlite3.sqlite_version_info < _SAFE_SQLITE:
@@ -131,6 +133,15 @@ class SqlDatabase:
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
 
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """True inside if no other process, or memory, on this file is inside with that name; always, off files."""
+        if self._claims is None:
+            yield True
+            return
+        with self.translated(), self._claims.claimed(name) as mine:
+            yield mine
+
     def _begin_write(self) -> Connection:
         self._check_open()
         connection = self._engine.connect().execution_options(langmem_write=True)
@@ -175,6 +186,8 @@ class SqlDatabase:
             self._closed = True
             self._engine.dispose()
         self._write_lock.close()
+        if self._claims is not None:
+            self._claims.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:
