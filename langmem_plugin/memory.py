@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,8 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.keeping import Keeping
+from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.lane import Projection
@@ -45,7 +47,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory:
+class Memory(Keeping):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -170,7 +172,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = open_store(url, writer=writer)
+        store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
             where = vectors or _beside(store)
@@ -198,15 +200,17 @@ class Memory:
         """The database's address, its password hidden."""
         return self._store.database.url
 
-    def session(self, session_id: str, *, owner: str) -> Session:
-        """The session with this id of this owner; nothing is written until something is said.
+    def session(self, session_id: str, *, owner: str, ttl: timedelta | float | None = None) -> Session:
+        """The session with this id of this owner; without `ttl` nothing is written until something is said.
 
         Args:
             session_id: 1 to 512 characters; unique for its owner.
             owner: Whose conversation it is; nobody else's data is ever read with it.
+            ttl: How long the session lives on after each write, as a timedelta or in seconds; see
+                `Session.set_ttl`. Not given: what it has, and `MemoryConfig.ttl_s` for a new one.
 
         Raises:
-            InvalidSetting: One of the two is empty, too long or cannot be stored.
+            InvalidSetting: A name is empty, too long or cannot be stored; or a time that cannot be one.
             StoreClosed: The memory was closed.
         """
         key = session_key(session_id, owner)
@@ -223,11 +227,9 @@ class Memory:
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+        if ttl is not None:
+            session.set_ttl(ttl)
         return session
-
-    def sessions(self, *, owner: str) -> list[str]:
-        """The ids of an owner's sessions, oldest first."""
-        return [key.session for key in self._store.keys(owner=owner)]
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.

@@ -29,7 +29,16 @@ from langmem_plugin.store.rows import (
     staged_of,
     to_micros,
 )
-from langmem_plugin.store.sql_sessions import EMPTY_HEAD, begin_session, head_of, note_events, session_row
+from langmem_plugin.store.sql_sessions import (
+    EMPTY_HEAD,
+    LIVING,
+    begin_session,
+    head_of,
+    moment,
+    note_events,
+    prolonged,
+    session_row,
+)
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
@@ -70,23 +79,26 @@ class SqlLog:
 
     def keys(self, *, owner: str | None = None) -> list[SessionKey]:
         """See `Store.keys`."""
-        query = select(schema.sessions.c.owner, schema.sessions.c.session).order_by(schema.sessions.c.id)
+        query = select(schema.sessions.c.owner, schema.sessions.c.session).where(LIVING).order_by(schema.sessions.c.id)
         if owner is not None:
             query = query.where(schema.sessions.c.owner == owner)
         with self._database.read() as connection:
-            return [SessionKey(*row) for row in connection.execute(query)]
+            return [SessionKey(*row) for row in connection.execute(query, {"moment": moment(connection)})]
 
     # Turns
 
     def stage(self, key: SessionKey, turn_id: str, staged: Sequence[Staged], *, position: int, now: datetime) -> None:
         """See `Store.stage`."""
         with self._database.write() as connection:
-            session_id = begin_session(connection, key, now)["id"]
+            session = begin_session(connection, key, now)
+            session_id = session["id"]
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
             if staged and _is_staged(connection, session_id, turn_id, staged, position):
                 return
+            if session["ttl"] is not None:
+                _set_session(connection, session_id, **prolonged(connection, session, now))
             held = {"holder": self._holder, "held_until": to_micros(now + HELD)}
             if state is None:
                 connection.execute(
@@ -183,8 +195,9 @@ class SqlLog:
                 "documents": session["documents"] + documents,
                 "terms": session["terms"] + terms,
                 "history_tokens": write.history_tokens or session["history_tokens"],
+                "tokens": session["tokens"] + sum(one.tokens for one in write.staged),
             }
-            connection.execute(_CHANGED, {"row": session_id, **changed})
+            connection.execute(_CHANGED, {"row": session_id, **changed, **prolonged(connection, session, now)})
         self._postings.wrote((session_id, session["erased_version"]), first, write.terms)
         return Head(
             version=version,
@@ -297,6 +310,10 @@ def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Se
         .order_by(table.position)
     )
     return list(connection.scalars(query)) == [dump_json(one.message.to_json()) for one in staged]
+
+
+def _set_session(connection: Connection, session_id: int, **values: object) -> None:
+    connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(**values))
 
 
 def _set_turn(connection: Connection, session_id: int, turn_id: str, **values: object) -> None:
