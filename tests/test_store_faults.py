@@ -21,7 +21,7 @@ from langmem_plugin.errors import StoreUnavailable
 from langmem_plugin.messages import assistant
 from langmem_plugin.store import shared_write, write_lock
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.file_turn import Claims
+from langmem_plugin.store.file_turn import Errands
 from langmem_plugin.store.write_lock import WriteLock
 from langmem_plugin.testing.soak import disturbed
 
@@ -271,20 +271,20 @@ def test_processes_write_in_the_order_of_asking(tmp_path):
         lock.close()
 
 
-def test_one_process_at_a_time_has_a_claim(tmp_path):
-    """A name that one has is refused to others, each other name is free, and closing the file frees it."""
-    first, second = Claims(tmp_path / "lock"), Claims(tmp_path / "lock")
+def test_one_process_at_a_time_is_at_an_errand(tmp_path):
+    """What one is at is refused to others, all else is free, and closing the file frees it."""
+    first, second = Errands(tmp_path / "lock"), Errands(tmp_path / "lock")
     with (
-        first.claimed("a") as mine,
-        first.claimed("a") as again,
-        second.claimed("a") as theirs,
-        second.claimed("b") as other,
+        first.alone("a") as mine,
+        first.alone("a") as again,
+        second.alone("a") as theirs,
+        second.alone("b") as other,
     ):
         assert (mine, again, theirs, other) == (True, False, False, True)
-    with second.claimed("a") as free:
+    with second.alone("a") as free:
         assert free
-    with first.claimed("a"):
+    with first.alone("a"):
         first.close()
-        with second.claimed("a") as freed:
+        with second.alone("a") as freed:
             assert freed
     second.close()

@@ -113,11 +113,11 @@ class FileTurn:
             self._ticket = None
 
 
-class Claims:
-    """Names that one process at a time may have; nobody waits for one. Thread-safe.
+class Errands:
+    """Work, by a name, that one process at a time is at; nobody waits for it. Thread-safe.
 
     Each name is a byte of the first file, far behind the tickets. Two names may meet on
-    one byte, and then one of them waits needlessly. Where bytes cannot be locked, every claim is granted.
+    one byte, and then one of them is left needlessly. Where bytes cannot be locked, all work at once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,8 +129,8 @@ class Claims:
         self._mine: set[int] = set()
 
     @contextmanager
-    def claimed(self, name: str) -> Iterator[bool]:
-        """True inside if the name is this one's until the end."""
+    def alone(self, name: str) -> Iterator[bool]:
+        """True inside if nobody else is at it."""
         place = 2**61 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
         with self._guard:
             if self._file is None or self._pid != os.getpid():
