@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.access import Access, opened_by
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.context.window import plan
@@ -47,7 +48,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping):
+class Memory(Keeping, Access):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -229,6 +230,22 @@ class Memory(Keeping):
         if ttl is not None:
             session.set_ttl(ttl)
         return session
+
+    def session_by_key(self, secret: str, *, session: str | None = None) -> Session:
+        """The session that a key opens; see `issue_key`.
+
+        Args:
+            secret: What `issue_key` gave, as it came back.
+            session: The session that is wanted; needed for a key to all of an owner's sessions.
+
+        Raises:
+            KeyRefused: The key was never issued, was revoked, has expired, or opens another session. The
+                error is the same for all of them.
+        """
+        if self._closed:
+            raise StoreClosed
+        key = opened_by(self._engine, secret, session)
+        return self.session(key.session, owner=key.owner)
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.

@@ -149,13 +149,13 @@ class PostgresStore(SqlStore):
 
 
 _TRIED_AGAIN = (
-    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "end_constraint",
-    "entries", "entries_at", "erase", "erase_expired", "erase_messages", "events", "find", "forget", "head",
-    "keys", "keyword_stats", "keyword_stats_at", "mark_constraint", "owner_infos", "past", "pending",
-    "postings", "refined_upto", "replace_constraint", "said_in_rows", "save_refined", "save_summary",
-    "save_vectors", "seqs_of", "session_infos", "set_ttl", "share_constraints", "shares_constraints",
-    "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries", "turn_state", "unembedded",
-    "vector_keys", "vectors", "vectors_of",
+    "abort", "access_keys", "active_constraints", "add_constraint", "add_key", "commit", "constraints",
+    "count_vectors", "end_constraint", "end_keys", "entries", "entries_at", "erase", "erase_expired",
+    "erase_messages", "events", "find", "forget", "head", "key_of", "keys", "keyword_stats",
+    "keyword_stats_at", "mark_constraint", "owner_infos", "past", "pending", "postings", "refined_upto",
+    "replace_constraint", "said_in_rows", "save_refined", "save_summary", "save_vectors", "seqs_of",
+    "session_infos", "set_ttl", "share_constraints", "shares_constraints", "skip_vectors", "snapshot",
+    "snapshot_at", "stage", "summaries", "turn_state", "unembedded", "vector_keys", "vectors", "vectors_of",
 )  # fmt: skip
 """All but `fork`: whether a branch that is there is one's own cannot be told."""
 
