@@ -23,9 +23,10 @@ from langmem_plugin.store.sql_keeping import SqlKeeping
 from langmem_plugin.store.sql_keys import SqlKeys
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
+from langmem_plugin.store.sql_work import SqlWork
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlKeys):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlKeys, SqlWork):
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(
