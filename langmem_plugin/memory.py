@@ -22,6 +22,7 @@ from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
