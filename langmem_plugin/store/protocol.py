@@ -173,6 +173,10 @@ class Store(Keeps, Rebuilds, WorkStore, Protocol):
         """Have this thread's reads inside see one state, where the backend can; writes are as ever."""
         ...
 
+    def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
+        """True inside if no other process works behind on that session, as far as this backend can tell."""
+        ...
+
     def head(self, key: SessionKey) -> Head:
         """Where the session stands; version 0 if nobody wrote to it."""
         ...

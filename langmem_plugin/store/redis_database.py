@@ -39,6 +39,7 @@ _PATIENCE_S = 5.0
 """So long a call is tried again while the server is away, or while others write to the same session."""
 _TIMEOUT_S = 5.0
 _CONNECTIONS = 64
+_ALONE_MS = 120_000
 _WHOLE_AFTER = 4
 """After so many attempts a transaction reads its hashes as a whole, so that nothing can move meanwhile."""
 _WORDS = re.compile(r"\b(OOM|MISCONF|READONLY|MASTERDOWN|NOREPLICAS|WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|EXECABORT)\b")
@@ -192,9 +193,26 @@ class RedisDatabase:
         """The key that says that a worker has taken a session on."""
         return f"{self._url.prefix}:work:{number}".encode()
 
+    @contextmanager
+    def alone(self, key: SessionKey) -> Iterator[bool]:
+        """True inside if nobody else is inside for that session since less than two minutes, or the server is away."""
+        name = self.session_key(key).replace(b":session:", b":alone:", 1)
+        mark = uuid4().bytes
+        try:
+            with self.translated():
+                mine = bool(self.client.set(name, mark, nx=True, px=_ALONE_MS))
+        except StoreUnavailable:
+            mine = True
+        try:
+            yield mine
+        finally:
+            if mine:
+                with suppress(StoreUnavailable, StoreClosed), self.translated():
+                    self.release(name, mark)
+
     def release(self, name: bytes, mark: bytes) -> None:
         """Take a claim out if it has this mark."""
-        self._release([name], [mark])
+        self._release([name], [mark], client=self.client)
 
     def subject(self, key: SessionKey) -> str:
         """What stands for a session in its tombstone."""

@@ -12,6 +12,7 @@ from langmem_plugin.messages import Message, forgotten, load_json
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.rank_index import RankIndexes
+from langmem_plugin.store.redis_access import take_keys
 from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_derived import take_vectors
 from langmem_plugin.store.redis_keys import list_owners
@@ -71,6 +72,7 @@ class RedisErasure:
         seen = _Seen()
         for owner, names in by_owner.items():
             self._erase_over(owner, names, now, seen)
+        self._end_keys(moment)
         if seen.keys:
             self._database.vacuum()
         return replace(seen.done(None), vectors_left=self._database.take_note(VECTORS_LEFT))
@@ -89,12 +91,25 @@ class RedisErasure:
                 seen.session(one, version=entry["version"] + 1)
                 transaction.end_session(one, moment, keep_constraints=False)
                 ids.append(one.generation[0])
+            gone = {key.session for key in seen.keys}
+            seen.keys_gone(take_keys(transaction, lambda _, row: row["session"] in gone))
             return seen, ids
 
         seen, ids = self._database.change(SessionKey(owner, names[0]), change, others=names[1:], lost=True, whole=True)
         for session_id in ids:
             self._indexes.forget(session_id)
         total.add(seen)
+
+    def _end_keys(self, moment: int) -> None:
+        """Take out every key whose time is over."""
+
+        def over(_id: str, row: dict[str, Any]) -> bool:
+            return row["expires_at"] is not None and row["expires_at"] <= moment
+
+        database = self._database
+        named = database.patiently(lambda: database.client.hgetall(database.directory))
+        for owner in {value.decode() for name, value in named.items() if name.startswith(b"k:")}:
+            database.change(SessionKey(owner, "-"), lambda transaction: take_keys(transaction, over), whole=True)
 
     def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
         """See `Store.erase_messages`."""
@@ -115,6 +130,7 @@ class RedisErasure:
                 seen.message(row["body"])
                 body = forgotten(Message.from_json(row["body"])).to_json()
                 session.hash.put(f"m{seq}", {**row, "body": body, "tokens": 0, "counter": "", "forgotten": version})
+            transaction.frees = True
             head["terms"] -= seen.derived(session, sorted(gone))
             head["tokens"] -= sum(row["tokens"] for _, row in rows)
             seen.constraints(
@@ -177,6 +193,7 @@ class RedisErasure:
                     seen.session(one, version=(one.head or entry)["version"] + 1)
                 if one.hash.exists or entry is not None:
                     transaction.end_session(one, to_micros(now), keep_constraints=False)
+            seen.keys_gone(take_keys(transaction, lambda _, row: session in (None, row["session"])))
             if session is None:
                 transaction.drop_owner()
             return seen.done(None), ids
@@ -235,6 +252,10 @@ class _Seen:
         self._vectors += vectors
         self._counts["embeddings"] += len(vectors)
         return total
+
+    def keys_gone(self, count: int) -> None:
+        """Keys to what goes."""
+        self._counts["access_keys"] += count
 
     def add(self, other: _Seen) -> None:
         """Take in what another one collected."""

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.protocol import Snapshot
+from langmem_plugin.store.redis_access import RedisAccess
 from langmem_plugin.store.redis_constraints import Constraints, RedisConstraints, in_force
 from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_derived import RedisDerived, newest
@@ -23,7 +24,15 @@ from langmem_plugin.store.rows import utc_now
 
 
 class RedisStore(
-    RedisLog, RedisConstraints, RedisDerived, RedisErasure, RedisHistory, RedisKeeping, RedisRebuild, RedisWork
+    RedisLog,
+    RedisConstraints,
+    RedisDerived,
+    RedisErasure,
+    RedisHistory,
+    RedisKeeping,
+    RedisAccess,
+    RedisRebuild,
+    RedisWork,
 ):
     """A `Store` on a Redis server.
 
@@ -51,6 +60,10 @@ class RedisStore(
     def reading(self) -> AbstractContextManager[None]:
         """See `Store.reading`."""
         return self._database.reading()
+
+    def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
+        """True inside if no other process works behind on that session, as far as this backend can tell."""
+        return self._database.alone(key)
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""

@@ -122,6 +122,8 @@ class Transaction:
         """Of every hash that this transaction changes."""
         self.directory_sets: dict[bytes, bytes] = {}
         self.directory_gone: set[bytes] = set()
+        self.frees = False
+        """It deletes more than it adds: a server that is out of memory takes it."""
         keys = [SessionKey(key.owner, name) for name in names]
         known = {one: database.known.get(one) for one in keys}
         pipeline = database.client.pipeline(transaction=True)
@@ -182,6 +184,7 @@ class Transaction:
         hashes = [one for one in self._hashes() if one.changed or one is self.owner]
         out: list[bytes | str | int] = [instance]
         out += [one.rev if one.marked or one is not self.owner else b"*" for one in hashes]
+        out.append(int(self.frees))
         out += [0, "", "", len(self.directory_sets)]
         out += [part for pair in self.directory_sets.items() for part in pair]
         out += [len(self.directory_gone), *self.directory_gone]
@@ -302,6 +305,18 @@ class Transaction:
         """Keep the constraints that hold in every session of the owner."""
         self._name_owner()
         self.owner.put("constraints", list(rows))
+
+    def put_key(self, id: str, row: dict[str, Any]) -> None:
+        """Keep a key that the application hands out."""
+        self._name_owner()
+        self.owner.put(f"a:{id}", row)
+        self.directory_sets[f"k:{id}".encode()] = self.key.owner.encode()
+
+    def remove_keys(self, ids: Sequence[str]) -> None:
+        """Take such keys out."""
+        if ids:
+            self.owner.remove([f"a:{id}" for id in ids])
+            self.directory_gone.update(f"k:{id}".encode() for id in ids)
 
     def _sweep(self) -> None:
         """Take out the names of sessions that the server dropped at their end a good while ago."""
