@@ -10,7 +10,8 @@ from typing import TypeAlias
 from langmem_plugin.config import Budget, MemoryConfig, SpendConfig
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
-from langmem_plugin.messages import Message, Role, Text
+from langmem_plugin.measures import Observers, UsageReported, observers
+from langmem_plugin.messages import Message, Role, Text, Usage
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.spending import Ledger
@@ -46,12 +47,21 @@ class Engine:
     """Forgets for good."""
     watchers: Watchers = field(default_factory=Watchers)
     """Who wants to know what becomes of constraints."""
+    observers: Observers = field(default_factory=observers)
+    """Who measures."""
 
     def counted(self, entry: Entry) -> Entry:
         """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
         if entry.counter == self.counter.name:
             return entry
         return replace(entry, tokens=self.counter.count_message(entry.message), counter=self.counter.name)
+
+    def used(self, key: SessionKey, usage: Usage, *, counted: int, model: str) -> None:
+        """Take in what a provider reported; see `Session.report_usage`."""
+        self.ledger.add(key, usage.total_tokens, now=self.clock())
+        self.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+        if self.observers:
+            self.observers.tell([UsageReported(key=key, usage=usage, model=model)])
 
 
 def as_message(said: Said, role: Role) -> Message:

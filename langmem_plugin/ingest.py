@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from langmem_plugin.engine import Engine, check_name
 from langmem_plugin.errors import InvalidMessage
+from langmem_plugin.measures import Stopwatch, TurnKept
 from langmem_plugin.messages import Message, Text
 from langmem_plugin.recall.indexed import message_terms
 from langmem_plugin.records import Attachment, Entry, SessionKey
@@ -55,6 +56,7 @@ def commit(
     expected_version: int | None = None,
 ) -> int:
     """Derive what follows from the turn and write it all at once; gives the version."""
+    watch = Stopwatch() if engine.observers else None
     found, ended = statements(engine, key, turn_id, staged)
     write = TurnWrite(
         staged=staged,
@@ -73,6 +75,10 @@ def commit(
     if found or ended:
         announce(engine, key, head.version)
     engine.note(key)
+    if watch is not None:
+        tokens = sum(one.tokens for one in staged)
+        kept = TurnKept(key=key, took=watch.took(), version=head.version, messages=len(staged), tokens=tokens)
+        engine.observers.tell([kept])
     return head.version
 
 

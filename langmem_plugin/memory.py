@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,9 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.keeping import Keeping
+from langmem_plugin.lasting import as_ttl
+from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import RefinementProjection
@@ -26,7 +29,7 @@ from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
@@ -44,7 +47,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory:
+class Memory(Keeping):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -73,6 +76,7 @@ class Memory:
         self._lock = threading.Lock()
         self._closed = False
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
+        told = observers()
         projections: list[Projection] = []
         if config.summary.enabled:
             projections.append(
@@ -80,8 +84,10 @@ class Memory:
                     store,
                     model=summarizer,
                     plan=self._plan,
+                    high=self._high,
                     counter=counter,
                     config=_fitting(config),
+                    told=told,
                 )
             )
         if vectors is not None and embedder is not None:
@@ -93,7 +99,7 @@ class Memory:
                 )
             )
         self._projections = tuple(projections)
-        self._runner = Runner(projections)
+        self._runner = Runner(projections, told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -107,6 +113,7 @@ class Memory:
             erase=self._erase,
             eraser=eraser,
             watchers=Watchers(confirm),
+            observers=told,
         )
 
     @classmethod
@@ -164,7 +171,7 @@ class Memory:
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = open_store(url, writer=writer)
+        store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
             where = vectors or _beside(store)
@@ -192,15 +199,17 @@ class Memory:
         """The database's address, its password hidden."""
         return self._store.database.url
 
-    def session(self, session_id: str, *, owner: str) -> Session:
-        """The session with this id of this owner; nothing is written until something is said.
+    def session(self, session_id: str, *, owner: str, ttl: timedelta | float | None = None) -> Session:
+        """The session with this id of this owner; without `ttl` nothing is written until something is said.
 
         Args:
             session_id: 1 to 512 characters; unique for its owner.
             owner: Whose conversation it is; nobody else's data is ever read with it.
+            ttl: How long the session lives on after each write, as a timedelta or in seconds; see
+                `Session.set_ttl`. Not given: what it has, and `MemoryConfig.ttl_s` for a new one.
 
         Raises:
-            InvalidSetting: One of the two is empty, too long or cannot be stored.
+            InvalidSetting: A name is empty, too long or cannot be stored; or a time that cannot be one.
             StoreClosed: The memory was closed.
         """
         key = session_key(session_id, owner)
@@ -217,11 +226,9 @@ class Memory:
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+        if ttl is not None:
+            session.set_ttl(ttl)
         return session
-
-    def sessions(self, *, owner: str) -> list[str]:
-        """The ids of an owner's sessions, oldest first."""
-        return [key.session for key in self._store.keys(owner=owner)]
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
@@ -234,6 +241,17 @@ class Memory:
             A function that ends the subscription.
         """
         return self._engine.watchers.add(watcher)
+
+    def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
+        """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
+
+        It is called in the thread that did the work, when that is done, and should be quick; for work
+        behind that is a thread of the memory's. What it raises is logged by its class and changes nothing.
+
+        Returns:
+            A function that ends it.
+        """
+        return self._engine.observers.add(observer)
 
     def forget(
         self, *, owner: str, session: str | None = None, message: str | int | None = None, whole_turn: bool = False
@@ -368,9 +386,14 @@ class Memory:
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
 
     def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        room = self._store.head(key).history_tokens or self.config.budget.prompt
-        window = self.config.window
-        return plan(entries, high=int(room * window.high), low=int(room * window.low))
+        head = self._store.head(key)
+        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
+
+    def _high(self, head: Head) -> int:
+        return int(self._room(head) * self.config.window.high)
+
+    def _room(self, head: Head) -> int:
+        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec
 
 from langmem_plugin.config import Budget
 from langmem_plugin.context.assembly import assemble
@@ -13,9 +14,31 @@ from langmem_plugin.context.packing import NEED_NOTHING
 from langmem_plugin.context.prefix import prefix_tokens
 from langmem_plugin.context.request import Context, ContextReport, Document, View
 from langmem_plugin.engine import Engine, most_hits
+from langmem_plugin.measures import RequestBuilt, RequestRefused, Searched, Stopwatch
 from langmem_plugin.messages import Message
+from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
 from langmem_plugin.store.protocol import Snapshot
+
+_Asked = ParamSpec("_Asked")
+
+
+def _refusals_told(
+    build: Callable[Concatenate[Reader, _Asked], Context],
+) -> Callable[Concatenate[Reader, _Asked], Context]:
+    """The same, and those who measure are told of what it raises."""
+
+    @wraps(build)
+    def told(reader: Reader, /, *args: _Asked.args, **asked: _Asked.kwargs) -> Context:
+        watch = reader.stopwatch()
+        try:
+            return build(reader, *args, **asked)
+        except Exception as error:
+            if watch is not None:
+                reader.refused(type(error).__name__, watch)
+            raise
+
+    return told
 
 
 class Reader:
@@ -57,6 +80,15 @@ class Reader:
             self._tail = kept
             return snapshot, self._tail
 
+    def stopwatch(self) -> Stopwatch | None:
+        """For something that is measured; None if nobody measures."""
+        return Stopwatch() if self._engine.observers else None
+
+    def refused(self, error: str, watch: Stopwatch) -> None:
+        """Tell those who measure of a request that could not be built."""
+        self._engine.observers.tell([RequestRefused(key=self._key, took=watch.took(), error=error)])
+
+    @_refusals_told
     def assemble(
         self,
         *,
@@ -74,12 +106,25 @@ class Reader:
         other_tokens: int = 0,
     ) -> Context:
         """Build a request; see `Session.context` and `Turn.context`."""
-        engine = self._engine
+        engine, watch, search = self._engine, self.stopwatch(), None
         notes = engine.ledger.check(self._key, now=engine.clock(), calls=calls)
         within, kept_free = self._corrected(budget or engine.config.budget, other_tokens)
         if kept_free:
             notes.append(f"{kept_free} tokens kept free: the provider reported more tokens than were counted")
-        snapshot, entries = self.snapshot()
+        asked = query or asked
+        recalled = Recalled()
+        with engine.store.reading():  # the window and what is recalled are of one state
+            snapshot, entries = self.snapshot()
+            if asked is not None and attachment is None and engine.config.recall.enabled:
+                looking = self.stopwatch()
+                recalled = engine.recaller.recall(
+                    self._key,
+                    asked.text,
+                    now=engine.clock(),
+                    k=most_hits(budget or engine.config.budget, engine.config),
+                    least_need=NEED_NOTHING,
+                )
+                search = looking.search(recalled) if looking is not None else None
         if pending:
             first = snapshot.head.last_seq + 1
             pending = tuple(replace(engine.counted(e), seq=first + place) for place, e in enumerate(pending))
@@ -90,16 +135,6 @@ class Reader:
             entries=entries,
             pending=pending,
         )
-        asked = query or asked
-        recalled = Recalled()
-        if asked is not None and attachment is None and engine.config.recall.enabled:
-            recalled = engine.recaller.recall(
-                self._key,
-                asked.text,
-                now=engine.clock(),
-                k=most_hits(budget or engine.config.budget, engine.config),
-                least_need=NEED_NOTHING,
-            )
         context = assemble(
             view,
             counter=engine.counter,
@@ -123,7 +158,20 @@ class Reader:
         repeated = prefix_tokens(previous, context.messages, engine.counter)
         report = replace(context.report, prefix_tokens=repeated, notes=(*notes, *context.report.notes))
         self.report = report
-        return replace(context, report=report)
+        context = replace(context, report=report)
+        if watch is not None:
+            self._engine.observers.tell(
+                [RequestBuilt(key=self._key, took=watch.took(), context=context, search=search)]
+            )
+        return context
+
+    def search(self, query: str, *, k: int, only: RecallFilter | None) -> Recalled:
+        """Look for earlier messages; see `Session.recall`."""
+        watch = self.stopwatch()
+        recalled = self._engine.recaller.recall(self._key, query, now=self._engine.clock(), k=k, only=only)
+        if watch is not None:
+            self._engine.observers.tell([Searched(key=self._key, search=watch.search(recalled))])
+        return recalled
 
     def _corrected(self, budget: Budget, other_tokens: int) -> tuple[Budget, int]:
         """The budget without what goes along besides, and by what the provider was seen to count more."""

@@ -14,6 +14,7 @@ from langmem_plugin.engine import Engine, Said, as_message, check_name, session_
 from langmem_plugin.errors import ConstraintMissing, ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
 from langmem_plugin.inspection.visible import Visible
+from langmem_plugin.lasting import Lasting
 from langmem_plugin.messages import Role, Usage
 from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
@@ -35,7 +36,7 @@ from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
 
-class Session(Visible):
+class Session(Visible, Lasting):
     """One conversation; open it with `Memory.session`.
 
     Thread-safe. Reading never waits for a model, but for the query's embedding
@@ -220,9 +221,7 @@ class Session(Visible):
             counted: Tokens of the request as this memory counted them; 0 if unknown.
             model: The model's name.
         """
-        engine = self._engine
-        engine.ledger.add(self._key, usage.total_tokens, now=engine.clock())
-        engine.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+        self._engine.used(self._key, usage, counted=counted, model=model)
 
     @property
     def report(self) -> ContextReport | None:
@@ -268,8 +267,7 @@ class Session(Visible):
 
     def recall(self, query: str, *, k: int = 10, only: RecallFilter | None = None) -> list[Hit]:
         """Earlier messages that matter for a question, best first, at most `k` that `only` lets through; [] if none."""
-        found = self._engine.recaller.recall(self._key, query, now=self._engine.clock(), k=k, only=only)
-        return list(found.hits[:k])
+        return list(self._reader.search(query, k=k, only=only).hits[:k])
 
     # Constraints
 

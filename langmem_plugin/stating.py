@@ -23,9 +23,6 @@ from langmem_plugin.records import (
 )
 from langmem_plugin.store.protocol import EndedConstraint, NewConstraint, Staged
 
-_NO_ENTRIES = 2**31 - 1
-"""Reading a session after this number reads none of its log."""
-
 
 def aged(constraint: Constraint, now: datetime) -> Constraint:
     """The constraint as it is at this moment: what was active until a time that is over has expired."""
@@ -33,6 +30,10 @@ def aged(constraint: Constraint, now: datetime) -> Constraint:
     if over and constraint.state is ConstraintState.ACTIVE:
         return replace(constraint, state=ConstraintState.EXPIRED)
     return constraint
+
+
+def _holds(constraint: Constraint, now: datetime) -> bool:
+    return aged(constraint, now).state is ConstraintState.ACTIVE
 
 
 def new_constraint(
@@ -80,8 +81,9 @@ def statements(
     if not settings.enabled or not any(one.message.role is Role.USER for one in staged):
         return (), ()
     store = engine.store
-    active = list(store.snapshot(key, after=_NO_ENTRIES, now=engine.clock()).constraints)
-    scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
+    with store.reading():
+        active = [one for one in store.active_constraints(key) if _holds(one, engine.clock())]
+        scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
     room = _Room(engine, key)
     pinned = {one.id for one in active if one.pinned}
     new: list[NewConstraint] = []

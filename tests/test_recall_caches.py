@@ -1,20 +1,27 @@
 """What recall keeps between queries never changes an answer."""
 
 import random
+import threading
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 
 from langmem_plugin import Memory, MemoryConfig
 from langmem_plugin.config import Budget, RecallConfig
+from langmem_plugin.errors import StoreUnavailable
 from langmem_plugin.evaluation.overhead import said
 from langmem_plugin.messages import assistant, user
+from langmem_plugin.recall.indexed import message_terms
 from langmem_plugin.recall.recaller import Recaller
+from langmem_plugin.recall.terms import analyse
 from langmem_plugin.recall.traits import ASKS, TraitCache
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.store.posting_cache import by_what_was_read
-from langmem_plugin.store.protocol import Postings
+from langmem_plugin.store.protocol import Postings, Staged, TurnWrite
 from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.sql_derived import _read_postings
+from langmem_plugin.store.sql_sessions import session_row
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 KEY = SessionKey("ann", "s")
@@ -114,3 +121,59 @@ def test_small_talk_reads_no_message(monkeypatch):
         report = session.context("Good morning.").report
     assert not read
     assert "nothing recalled: the message does not ask for the past" in report.notes
+
+
+@pytest.mark.parametrize("place", ["sqlite:///{}/m.db", "sqlite://"])
+def test_postings_follow_what_anybody_writes(tmp_path, place):
+    """A store that writes and asks gives the postings of one that was just opened, whoever else writes or forgets."""
+    url = place.format(tmp_path)
+    chance = random.Random(11)
+    with Memory.open(url) as memory:
+        store = memory._engine.store
+        other = store if url == "sqlite://" else SqlStore(url)
+        session = memory.session(KEY.session, owner=KEY.owner)
+        for turn in range(200):
+            session.add(said(chance), assistant(said(chance)))
+            if turn % 7 == 3:  # a gap, if another one writes
+                text = said(chance)
+                one = Staged(message=user(text), tokens=9, counter="c", created_at=NOW)
+                other.commit(KEY, f"t{turn}", TurnWrite(staged=(one,), terms=(message_terms(one.message),)), now=NOW)
+            if turn % 50 == 20:
+                store.erase_messages(KEY, [turn // 2 + 1], now=NOW)
+            if turn % 9 == 0 or turn > 195:
+                terms = analyse(said(chance))[: 2 + turn % 9]
+                held = {term: found.seqs.tolist() for term, found in store.postings(KEY, terms).items()}
+                with store.database.read() as connection:
+                    row = session_row(connection, KEY)
+                    read = _read_postings(connection, row["id"], terms, after=0)
+                assert held == {term: rows[:, 0].tolist() for term, rows in read.items()}
+        if other is not store:
+            other.close()
+
+
+def test_reads_together_see_one_state(tmp_path):
+    """Within `reading` nothing written meanwhile is seen; a failed read ends it, and the next begins anew."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'm.db'}")
+
+    def write(turn):
+        one = Staged(message=user("hello"), tokens=9, counter="c", created_at=NOW)
+        store.commit(KEY, turn, TurnWrite(staged=(one,), terms=({"hello": 1},)), now=NOW)
+
+    write("a")
+    with store.reading():
+        before = store.head(KEY)
+        write("b")
+        with store.reading():
+            assert store.head(KEY) == before
+        assert len(store.entries(KEY)) == store.keyword_stats(KEY).documents == 1
+        with pytest.raises(StoreUnavailable), store.database.read() as connection:
+            connection.exec_driver_sql("SELECT nothing FROM nowhere")
+        assert store.head(KEY).last_seq == len(store.entries(KEY)) == 2
+        write("c")
+        seen: list[int] = []
+        other = threading.Thread(target=lambda: seen.append(store.head(KEY).last_seq))
+        other.start()
+        other.join()
+        assert (store.head(KEY).last_seq, seen) == (2, [3])
+    assert store.head(KEY).last_seq == 3
+    store.close()

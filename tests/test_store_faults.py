@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,11 +14,13 @@ import time
 
 import psycopg
 import pytest
+from sqlalchemy import event
 
 from langmem_plugin import Memory
 from langmem_plugin.errors import StoreUnavailable
 from langmem_plugin.messages import assistant
-from langmem_plugin.store import write_lock
+from langmem_plugin.store import shared_write, write_lock
+from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.write_lock import WriteLock
 from langmem_plugin.testing.soak import disturbed
 
@@ -180,3 +183,67 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         with lock:
             pass
         lock.close()
+
+
+def crowded(database, count, body):
+    """Run `body(number)` in threads that ask to write, in order, while a write is under way."""
+    threads = [threading.Thread(target=body, args=(number,)) for number in range(count)]
+    try:
+        with database.write():
+            for thread in threads:
+                thread.start()
+                time.sleep(0.02)
+    finally:
+        for thread in threads:
+            thread.join()
+
+
+def test_waiting_threads_share_a_commit(tmp_path, monkeypatch):
+    """Writes that wait are made durable together, each as one savepoint: a failing one takes nothing of the others."""
+    monkeypatch.setattr(shared_write, "_LONG_S", 60.0)
+    database = SqlDatabase(f"sqlite:///{tmp_path / 'memory.db'}")
+    commits, errors = [], []
+    event.listen(database._engine, "commit", commits.append)
+
+    def write(number):
+        try:
+            with database.write() as connection:
+                connection.exec_driver_sql("INSERT INTO meta VALUES (?, 'x')", (f"key {number}",))
+                assert number % 3 != 1
+        except AssertionError:
+            errors.append(number)
+
+    crowded(database, 9, write)
+    assert sorted(errors) == [1, 4, 7]
+    assert len(commits) == 1
+    with database.read() as connection:
+        found = connection.exec_driver_sql("SELECT key FROM meta WHERE key LIKE 'key %' ORDER BY key").scalars().all()
+    assert found == [f"key {number}" for number in (0, 2, 3, 5, 6, 8)]
+    database.close()
+
+
+def test_a_shared_commit_that_fails_is_acknowledged_to_nobody(tmp_path, monkeypatch):
+    """Every thread of a transaction that cannot be committed gets a typed error, and nothing of it stands."""
+    monkeypatch.setattr(shared_write, "_LONG_S", 60.0)
+    database = SqlDatabase(f"sqlite:///{tmp_path / 'memory.db'}")
+    errors = []
+
+    def fail(_connection):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def write(number):
+        try:
+            with database.write() as connection:
+                connection.exec_driver_sql("INSERT INTO meta VALUES (?, 'x')", (f"key {number}",))
+        except StoreUnavailable as error:
+            errors.append(error)
+
+    event.listen(database._engine, "commit", fail)
+    with pytest.raises(StoreUnavailable):
+        crowded(database, 4, write)
+    event.remove(database._engine, "commit", fail)
+    crowded(database, 1, write)
+    assert len(errors) == 4
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM meta WHERE key LIKE 'key %'").scalar() == 1
+    database.close()

@@ -17,6 +17,7 @@ except ImportError as error:
     raise MissingExtra("the LangChain adapter", "langchain-core", "langchain") from error
 
 from langchain_langmem_plugin.convert import from_core, to_core
+from langchain_langmem_plugin.events import REQUEST_EVENT
 from langchain_langmem_plugin.history import HybridChatMessageHistory
 from langchain_langmem_plugin.moving_in import move_in
 from langchain_langmem_plugin.retriever import HybridMemoryRetriever
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from langchain_langmem_plugin.middleware import HybridMemoryMiddleware
 
 __all__ = [
+    "REQUEST_EVENT",
     "HybridChainMemory",
     "HybridChatMessageHistory",
     "HybridMemoryMiddleware",

@@ -15,12 +15,13 @@ from langgraph.config import get_config
 from langchain_langmem_plugin.alignment import unrecorded
 from langchain_langmem_plugin.caching import boundaries, marked
 from langchain_langmem_plugin.convert import from_core_all, to_core
+from langchain_langmem_plugin.events import aannounce, announce
 from langchain_langmem_plugin.open_turns import OpenTurns
 from langchain_langmem_plugin.recording import record, same_words
 from langchain_langmem_plugin.retrying import Retrying
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
-from langmem_plugin.context.request import Context
+from langmem_plugin.context.request import Context, ContextReport
 from langmem_plugin.errors import BudgetTooSmall, InvalidSetting
 from langmem_plugin.memory import Memory
 from langmem_plugin.session import Session
@@ -85,7 +86,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
-        remembered, turn = self._remember(request)
+        remembered, turn, report = self._remember(request)
+        announce(report)
         retrying = self._retrying(remembered)
         while True:
             try:
@@ -102,7 +104,8 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Send the memory's request in place of the state's messages."""
-        remembered, turn = await asyncio.to_thread(self._remember, request)
+        remembered, turn, report = await asyncio.to_thread(self._remember, request)
+        await aannounce(report)
         retrying = self._retrying(remembered)
         while True:
             try:
@@ -129,7 +132,7 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         """Commit the turn with the answer that the agent ended on."""
         return await asyncio.to_thread(self.after_agent, state, runtime)
 
-    def _remember(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Turn | None]:
+    def _remember(self, request: ModelRequest[Any]) -> tuple[ModelRequest[Any], Turn | None, ContextReport]:
         session = self._session(request.runtime)
         said, before, after = _sides(request)
         turn = self._record(session, said, finish=False)
@@ -140,14 +143,14 @@ class HybridMemoryMiddleware(AgentMiddleware[Any, Any, Any]):
         context = self._context(session, turn, request, given, [*before, *after])
         conversation = from_core_all(context.conversation)
         if not conversation:
-            return request, turn
+            return request, turn, context.report
         sent = with_constraints(first, given, context.system)
         messages: list[BaseMessage] = [*before, *conversation, *after]
         if self._cache_control is not None:
             ends = [len(before) + end for end in boundaries(context)]
             sent, messages = marked(sent, messages, given=given, ends=ends, control=self._cache_control)
         changed = request.override(messages=cast("list[AnyMessage]", messages), system_message=sent)
-        return changed, turn
+        return changed, turn, context.report
 
     def _retrying(self, request: ModelRequest[Any]) -> Retrying:
         sent = [*([request.system_message] if request.system_message else []), *request.messages]

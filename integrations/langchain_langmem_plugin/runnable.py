@@ -18,12 +18,14 @@ from langchain_core.runnables.base import RunnableLike, coerce_to_runnable
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_langmem_plugin.convert import from_core_all, to_core_all
+from langchain_langmem_plugin.events import aannounce, announce
 from langchain_langmem_plugin.prompting import merge_systems, rendered_without_history
 from langchain_langmem_plugin.recording import same_words
 from langchain_langmem_plugin.retrying import Retrying
 from langchain_langmem_plugin.saying import asked_in, said_in
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
+from langmem_plugin.context.request import Context, ContextReport
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, Role
@@ -110,17 +112,22 @@ class _Keys:
 
 @dataclass(slots=True)
 class _Run:
-    """One call: its turn, what the runnable is given, and what it was shown."""
+    """One call: its turn, what the runnable is given, and what that was made of."""
 
     turn: Turn
     began: bool
-    given: Any
-    shown: Sequence[Message]
+    given: Any = None
+    context: Context | None = None
     sent: Sequence[BaseMessage] = ()
     """What the runnable is given, as a request."""
     rebuild: Callable[[Sequence[BaseMessage]], Any] | None = None
     """From other messages in place of `sent` to what the runnable is given."""
     retrying: Retrying | None = None
+
+    @property
+    def report(self) -> ContextReport | None:
+        """The account of the request, once there is one."""
+        return self.context.report if self.context is not None else None
 
 
 class _WithMemory(Runnable[Any, Any]):
@@ -158,6 +165,7 @@ class _WithMemory(Runnable[Any, Any]):
         config = ensure_config(config)
         run = self._begin(input, config)
         try:
+            announce(run.report, config)
             output = self._call(run, config, kwargs)
             self._finish(run, output)
         except BaseException:
@@ -170,6 +178,7 @@ class _WithMemory(Runnable[Any, Any]):
         config = ensure_config(config)
         run = await self._abegin(input, config)
         try:
+            await aannounce(run.report, config)
             output = await self._acall(run, config, kwargs)
             await asyncio.to_thread(self._finish, run, output)
         except BaseException:
@@ -183,6 +192,7 @@ class _WithMemory(Runnable[Any, Any]):
         run = self._begin(input, config)
         whole = _Whole()
         try:
+            announce(run.report, config)
             again = True
             while again:
                 again = False
@@ -205,6 +215,7 @@ class _WithMemory(Runnable[Any, Any]):
         run = await self._abegin(input, config)
         whole = _Whole()
         try:
+            await aannounce(run.report, config)
             again = True
             while again:
                 again = False
@@ -260,7 +271,7 @@ class _WithMemory(Runnable[Any, Any]):
             turn = session.begin(*new)
         else:
             turn.append(*new)
-        run = _Run(turn=turn, began=began, given=None, shown=())
+        run = _Run(turn=turn, began=began)
         try:
             if self._keys.history is None:
                 self._show_all(run, session, given, new, systems)
@@ -296,7 +307,7 @@ class _WithMemory(Runnable[Any, Any]):
             context = session.context(query, system=text, tools=self._tools, budget=self._budget)
         sent = with_constraints(first, text, context.system)
         messages = [*([sent] if sent is not None else []), *from_core_all(context.conversation)]
-        run.shown = context.conversation
+        run.context = context
         key = self._keys.input
 
         def rebuild(messages: Sequence[BaseMessage]) -> Any:
@@ -336,12 +347,13 @@ class _WithMemory(Runnable[Any, Any]):
 
         run.sent, run.rebuild = [*before, *asked], rebuild
         run.given = {**given, key: before}
-        run.shown = context.conversation
+        run.context = context
 
     def _finish(self, run: _Run, output: Any) -> None:
         said = to_core_all(message for message in said_in(output, self._keys.output) if message.type != "system")
-        size = len(run.shown)
-        if size and len(said) > size and all(same_words(said[n], run.shown[n]) for n in range(size)):
+        shown = run.context.conversation if run.context is not None else ()
+        size = len(shown)
+        if size and len(said) > size and all(same_words(said[n], shown[n]) for n in range(size)):
             said = said[size:]  # a graph gives back what it was given
         run.turn.append(*said)
         if not said or said[-1].role is not Role.ASSISTANT or not said[-1].tool_calls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.records import Attachment, Constraint, Entry, Hit, Summary
@@ -85,6 +85,28 @@ class ContextReport:
     def prefix_reuse(self) -> float:
         """`prefix_tokens` as a share of `tokens_used`, 0..1."""
         return self.prefix_tokens / self.tokens_used if self.tokens_used else 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """The account as plain JSON without any text: for events, traces and logs.
+
+        `constraints`, `recalled`, `cut` and `notes` are counts; `tokens` is by segment.
+        """
+        return {
+            "version": self.version,
+            "budget": self.budget,
+            "tokens_used": self.tokens_used,
+            "tokens": dict(self.tokens),
+            "prefix_tokens": self.prefix_tokens,
+            "window_messages": self.window_messages,
+            "summarised": self.summarised,
+            "waiting": self.waiting,
+            "constraints": len(self.constraints),
+            "recalled": len(self.hits),
+            "need": self.need,
+            "legs": list(self.legs),
+            "cut": len(self.cut),
+            "notes": len(self.notes),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

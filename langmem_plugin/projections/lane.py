@@ -12,6 +12,7 @@ from itertools import count
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from langmem_plugin.errors import LangmemPluginError
+from langmem_plugin.measures import Observers, StepDone, Stopwatch, observers
 from langmem_plugin.records import SessionKey
 
 _log = logging.getLogger(__name__)
@@ -89,11 +90,12 @@ class LaneStatus:
 class Lane:
     """Works off the sessions noted for one projection, one unit a session in turn."""
 
-    def __init__(self, projection: Projection, *, pace: Pace) -> None:
+    def __init__(self, projection: Projection, *, pace: Pace, told: Observers | None = None) -> None:
         self.name = projection.name
         self._projection = projection
         self._can_stand_in = isinstance(projection, StandIn)
         self._pace = pace
+        self._observers = observers() if told is None else told
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -227,6 +229,7 @@ class Lane:
     def _work(self, what: Literal["advance", "stand_in"], key: SessionKey) -> None:
         more = False
         error: BaseException | None = None
+        watch = Stopwatch() if self._observers else None
         try:
             if what == "advance":
                 more = self._projection.advance(key)
@@ -243,6 +246,9 @@ class Lane:
             else:
                 self._succeeded(key, more=more)
             self._changed.notify_all()
+        if watch is not None:
+            failed = "" if error is None else type(error).__name__
+            self._observers.tell([StepDone(key=key, took=watch.took(), projection=self.name, error=failed)])
 
     def _succeeded(self, key: SessionKey, *, more: bool) -> None:
         self._status = replace(self._status, done=self._status.done + 1)

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 
+from langmem_plugin.measures import Observers
 from langmem_plugin.projections.lane import Lane, LaneStatus, Pace, Projection
 from langmem_plugin.records import SessionKey
 
@@ -26,6 +27,7 @@ class Runner:
         *,
         pace: Pace | None = None,
         exit_timeout_s: float = 2.0,
+        told: Observers | None = None,
     ) -> None:
         """Prepare; no thread starts here.
 
@@ -33,10 +35,12 @@ class Runner:
             projections: Each with a name of its own.
             pace: Bounds, retries and the circuit breaker.
             exit_timeout_s: How long a process that ends may be held up by open work.
+            told: Who is told of each unit of work.
         """
         self._projections = tuple(projections)
         self._pace = pace or Pace()
         self._exit_timeout_s = exit_timeout_s
+        self._told = told
         self._closed = False
         self._pid = os.getpid()
         self._lanes = self._new_lanes()
@@ -93,7 +97,7 @@ class Runner:
             self.close(self._exit_timeout_s)
 
     def _new_lanes(self) -> tuple[Lane, ...]:
-        return tuple(Lane(projection, pace=self._pace) for projection in self._projections)
+        return tuple(Lane(projection, pace=self._pace, told=self._told) for projection in self._projections)
 
     def _notice_fork(self) -> None:
         # A child has no threads and perhaps a lock that nobody will release: it starts with lanes of

@@ -16,11 +16,13 @@ from langmem_plugin.config import SummaryConfig
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.sentences import printable, speaker, spoken
 from langmem_plugin.errors import ModelFailed
+from langmem_plugin.measures import Observers, SummaryKept
 from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.prompts import SummaryPrompts
 from langmem_plugin.projections.quality import missing_facts, named, retention, source_facts
+from langmem_plugin.projections.standing import Standing
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
 
 _SAVE_EVERY_CHUNKS = 16
@@ -117,7 +119,9 @@ class SummaryProjection:
         counter: TextCounter,
         config: SummaryConfig,
         prompts: SummaryPrompts | None = None,
+        high: Callable[[Head], int] | None = None,
         timeout_s: float = 120.0,
+        told: Observers | None = None,
     ) -> None:
         """Prepare; nothing is read or called here.
 
@@ -129,7 +133,10 @@ class SummaryProjection:
             counter: Counts as the answering model does.
             config: Limits.
             prompts: What the model is asked.
+            high: Tokens of entries without a summary up to which `plan` gives 0 for a
+                session of this head; so the same entries need not be read for each turn.
             timeout_s: A model that has not answered by then has failed.
+            told: Who is told of each summary that is kept.
         """
         self._store = store
         self._model = None if model is None else TimeLimited(model, timeout_s=timeout_s)
@@ -137,8 +144,10 @@ class SummaryProjection:
         self._count = counter.count
         self._config = config
         self._prompts = prompts or SummaryPrompts()
+        self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
+        self._standing = Standing(high or (lambda _head: -1))
 
     def advance(self, key: SessionKey) -> bool:
         """Do one unit of work: one call of the model, or one extract.
@@ -156,12 +165,15 @@ class SummaryProjection:
         if head is None or not self._config.enabled:
             self._forget(key)
             return False
+        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+            return False
         of_model, shown = self._store.summaries(key)
         upto = of_model.upto_seq if of_model else 0
         way = self._unfinished.get(key)
         if way is None or way.basis != of_model or way.erased != head.erased:
-            target = max(self._planned(key, shown), shown.upto_seq if shown else 0)
+            target, uncovered = self._planned(key, shown)
             if target <= upto:
+                self._standing.saw(key, head, uncovered)
                 self._forget(key)
                 return False
             way = _Unfinished(
@@ -181,11 +193,14 @@ class SummaryProjection:
             self._remember(key, way)
             return True
         self._forget(key)
-        return self._save(key, head, method="model", text=text, upto=way.target, after=upto, shown=shown)
+        return self._save(
+            key, head, method="model", text=text, upto=way.target, after=upto, shown=shown, basis=of_model
+        )
 
     def forget(self, key: SessionKey) -> None:
         """Let go of what is half done of a session (guarantee G11)."""
         self._forget(key)
+        self._standing.forget(key)
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""
@@ -196,10 +211,14 @@ class SummaryProjection:
         head = self._store.head(key)
         if head is None or not self._config.enabled:
             return False
+        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+            return False
         _, shown = self._store.summaries(key)
         upto = shown.upto_seq if shown else 0
-        target = self._planned(key, shown)
+        target, uncovered = self._planned(key, shown)
         if target <= upto:
+            if self._model is None:  # with one, it may still have to replace an extract
+                self._standing.saw(key, head, uncovered)
             return False
         leaving = self._store.entries(key, after=upto, upto=target)
         text = extract(
@@ -210,12 +229,13 @@ class SummaryProjection:
             dates=[entry.created_at for entry in leaving],
         )
         text = text or f"({len(leaving)} earlier messages without text)"
-        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown)
+        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown, basis=shown)
 
-    def _planned(self, key: SessionKey, shown: Summary | None) -> int:
+    def _planned(self, key: SessionKey, shown: Summary | None) -> tuple[int, list[Entry]]:
+        """Up to where the summary shown should reach, at the least to where it does, and what it does not cover."""
         upto = shown.upto_seq if shown else 0
         entries = self._store.entries(key, after=upto)
-        return self._plan(key, entries) if entries else 0
+        return max(upto, self._plan(key, entries) if entries else 0), entries
 
     def _within_reach(self, key: SessionKey, upto: int, target: int) -> int:
         """The target, or the end of a turn nearer by, if the way there is long."""
@@ -334,25 +354,29 @@ class SummaryProjection:
         upto: int,
         after: int,
         shown: Summary | None,
+        basis: Summary | None,
     ) -> bool:
         """Keep a summary; True if there may be more to do."""
-        leaving = [entry.message for entry in self._store.entries(key, after=after, upto=upto)]
+        leaving = self._store.entries(key, after=after, upto=upto)
         constraints = [constraint.text for constraint in self._store.active_constraints(key)]
         model = self._model if method == "model" else None
-        saved = self._store.save_summary(
-            key,
-            Summary(
-                text=text,
-                upto_seq=upto,
-                tokens=self._count(text),
-                method=method,
-                model=model.name if model else "",
-                prompt_version=self._prompts.version if model else "",
-                quality=retention(leaving, text, constraints),
-                created_version=head.version,
-            ),
-            expected=shown,
+        summary = Summary(
+            text=text,
+            upto_seq=upto,
+            tokens=self._count(text),
+            method=method,
+            model=model.name if model else "",
+            prompt_version=self._prompts.version if model else "",
+            quality=retention([entry.message for entry in leaving], text, constraints),
+            created_version=head.version,
         )
+        saved = self._store.save_summary(key, summary, expected=shown)
+        if saved and self._told:
+            read = sum(entry.tokens for entry in leaving) + (basis.tokens if basis is not None else 0)
+            kept = SummaryKept(
+                key=key, method=method, read_tokens=read, tokens=summary.tokens, retention=summary.quality
+            )
+            self._told.tell([kept])
         # Refused because another writer was there first: look again. Refused for any other reason: leave it.
         return saved or self._store.summaries(key)[1] != shown
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, select
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -26,6 +28,8 @@ from langmem_plugin.errors import (
 )
 from langmem_plugin.store import schema
 from langmem_plugin.store.migrations import migrate
+from langmem_plugin.store.rows import utc_now
+from langmem_plugin.store.shared_write import SharedWrites
 from langmem_plugin.store.write_lock import WriteLock
 
 _log = logging.getLogger(__name__)
@@ -47,13 +51,23 @@ class SqlDatabase:
     a power cut (guarantee G4).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None) -> None:
+        """Open it, and bring its schema up to date.
+
+        Args:
+            url: Its address.
+            clock: The present moment, by which sessions end.
+            ttl: What a session that begins here lives on after each write; None: no end.
+        """
+        self._options = {"langmem_clock": clock, "langmem_ttl": ttl}
         self._url = self._parse(url)
         self.url = self._url.render_as_string(hide_password=True)
         self.path = _file_of(self._url)
         self._closed = False
+        self._shared = _Shared()
         lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
         self._write_lock = WriteLock(lock)
+        self._shared_writes = SharedWrites(self._write_lock, self._begin_write)
         self._engine = self._open_engine()
         if self.path is not None and sqlite3.sqlite_version_info < _SAFE_SQLITE:
             _log.info(
@@ -83,18 +97,59 @@ class SqlDatabase:
             with self.write() as connection:
                 yield connection
             return
+        shared = self._shared
+        if shared.depth:
+            with self.translated():
+                self._check_open()
+                if shared.connection is None:
+                    shared.connection = self._reader().execution_options(langmem_rows={})
+                try:
+                    yield shared.connection
+                except BaseException:
+                    shared.let_go()
+                    raise
+            return
         with self.translated():
             self._check_open()
-            with self._engine.connect() as connection, connection.begin():
+            with self._reader() as connection, connection.begin():
                 yield connection
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have what this thread reads inside see one state, in one transaction.
+
+        A read that fails ends the transaction; the next one begins its own.
+        """
+        shared = self._shared
+        shared.depth += 1
+        try:
+            yield
+        finally:
+            shared.depth -= 1
+            if not shared.depth:
+                shared.let_go()
+
+    @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that stands as a whole, durably, or not at all."""
+        """A transaction that stands as a whole, durably, or not at all; on a file, a part of one that threads share."""
+        if self.path is not None:
+            with self.translated(), self._shared_writes.turn() as connection:
+                yield connection
+            return
         with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
+
+    def _begin_write(self) -> Connection:
+        self._check_open()
+        connection = self._engine.connect().execution_options(langmem_write=True)
+        try:
+            connection.begin()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
@@ -114,6 +169,10 @@ class SqlDatabase:
             with self._engine.connect().execution_options(langmem_plain=True) as connection:
                 connection.exec_driver_sql("VACUUM")
         self.checkpoint()
+
+    def by_bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
+        """The column in the order of its code points, as SQLite has it anyway."""
+        return column
 
     def files(self) -> list[Path]:
         """The files that hold the database just now; [] if there are none."""
@@ -158,6 +217,9 @@ class SqlDatabase:
         if self._closed:
             raise StoreClosed
 
+    def _reader(self) -> Connection:
+        return self._engine.connect()
+
     def _parse(self, url: str) -> URL:
         return _parse(url)
 
@@ -168,13 +230,18 @@ class SqlDatabase:
                 self._url,
                 poolclass=QueuePool,
                 hide_parameters=True,
+                execution_options=self._options,
                 pool_size=8,
                 max_overflow=56,
                 connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
             )
         else:
             engine = create_engine(
-                self._url, poolclass=StaticPool, hide_parameters=True, connect_args={"check_same_thread": False}
+                self._url,
+                poolclass=StaticPool,
+                hide_parameters=True,
+                execution_options=self._options,
+                connect_args={"check_same_thread": False},
             )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
@@ -212,6 +279,21 @@ class SqlDatabase:
 
     def _lock_schema(self, connection: Connection) -> None:
         """Have one process at a time look at the schema; SQLite's writers wait for each other anyway."""
+
+
+class _Shared(threading.local):
+    """The connection that a thread's reads share for a while."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.connection: Connection | None = None
+
+    def let_go(self) -> None:
+        """End the transaction; nothing was written, so nothing can be lost."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(sql_errors.SQLAlchemyError, sqlite3.Error):
+                connection.close()
 
 
 def _parse(url: str) -> URL:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -52,6 +52,12 @@ sessions = Table(
     Column("refined_seq", Integer, nullable=False, server_default="0", default=0),
     Column("shares_constraints", Integer, nullable=False, server_default="1", default=1),
     Column("created_at", BigInteger, nullable=False),
+    # When somebody last wrote to it, and what its messages count together.
+    Column("updated_at", BigInteger, nullable=False, server_default="0", default=0),
+    Column("tokens", BigInteger, nullable=False, server_default="0", default=0),
+    # Microseconds that it lives on after each write, and until when; both empty if it has no end.
+    Column("ttl", BigInteger),
+    Column("expires_at", BigInteger),
     UniqueConstraint("owner", "session"),
     sqlite_autoincrement=True,
 )
@@ -197,4 +203,6 @@ tombstones = Table(
     Column("version", Integer, nullable=False),
     Column("last_seq", Integer, nullable=False),
     Column("forgotten_at", BigInteger, nullable=False),
+    # Its time to live: an id that begins anew has the one that it had.
+    Column("ttl", BigInteger),
 )

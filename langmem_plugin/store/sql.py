@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
-from langmem_plugin.store.rows import from_micros, summary_of
+from langmem_plugin.store.rows import from_micros, summary_of, utc_now
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
 from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
+from langmem_plugin.store.sql_keeping import SqlKeeping
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping):
     """A `Store` on a SQL database; this one opens SQLite."""
 
-    def __init__(self, url: str, *, writer: str = "") -> None:
-        database = self._open(url)
-        SqlLog.__init__(self, database, writer=writer)
-        SqlDerived.__init__(self, database, writer=writer)
+    def __init__(
+        self,
+        url: str,
+        *,
+        writer: str = "",
+        clock: Callable[[], datetime] = utc_now,
+        ttl: timedelta | None = None,
+    ) -> None:
+        database, postings = self._open(url, clock=clock, ttl=ttl), PostingCache()
+        SqlLog.__init__(self, database, postings, writer=writer)
+        SqlDerived.__init__(self, database, postings, writer=writer)
 
-    def _open(self, url: str) -> SqlDatabase:
-        return SqlDatabase(url)
+    def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
+        return SqlDatabase(url, clock=clock, ttl=ttl)
 
     @property
     def database(self) -> SqlDatabase:
         """The database below; for its place and its checkpoints."""
         return self._database
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Store.reading`."""
+        return self._database.reading()
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""
@@ -45,12 +60,13 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
                 return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
             summary = newest_summary(connection, row["id"])
             start = max(after, summary.upto_seq if summary else 0)
+            fresh = read_entries(connection, row["id"], after=start) if row["last_seq"] > start else ()
             return Snapshot(
                 head=head_of(row),
                 generation=(row["id"], row["erased_version"]),
                 constraints=in_force,
                 summary=summary,
-                entries=tuple(read_entries(connection, row["id"], after=start)),
+                entries=tuple(fresh),
             )
 
     def past(self, key: SessionKey) -> Past:

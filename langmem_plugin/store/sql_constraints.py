@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, not_, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, insert, not_, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
 from langmem_plugin.messages import dump_json
@@ -14,7 +15,7 @@ from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
-from langmem_plugin.store.sql_sessions import Change, new_version, session_row
+from langmem_plugin.store.sql_sessions import LIVING, Change, moment, new_version, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
 _KEPT_OUT = (
@@ -23,6 +24,16 @@ _KEPT_OUT = (
         _SESSIONS.owner == bindparam("owner"),
         _SESSIONS.session == bindparam("session"),
         _SESSIONS.shares_constraints == 0,
+        LIVING,
+    )
+    .exists()
+)
+_OVER = (
+    select(_SESSIONS.id)
+    .where(
+        _SESSIONS.owner == bindparam("owner"),
+        _SESSIONS.session == bindparam("session"),
+        _SESSIONS.expires_at <= bindparam("moment"),
     )
     .exists()
 )
@@ -31,13 +42,16 @@ _EVERY = (
     select(schema.constraints)
     .where(
         _TABLE.owner == bindparam("owner"),
-        or_(_TABLE.session == bindparam("session"), and_(_TABLE.scope == "owner", not_(_KEPT_OUT))),
+        or_(
+            and_(_TABLE.session == bindparam("session"), or_(_TABLE.scope == "owner", not_(_OVER))),
+            and_(_TABLE.scope == "owner", not_(_KEPT_OUT)),
+        ),
     )
     .order_by(_TABLE.position)
 )
 _ONE = _EVERY.where(_TABLE.id == bindparam("id"))
-_IN_FORCE = _EVERY.where(
-    _TABLE.state == ConstraintState.ACTIVE.value,
+_ACTIVE = _EVERY.where(_TABLE.state == ConstraintState.ACTIVE.value)
+_IN_FORCE = _ACTIVE.where(
     or_(_TABLE.expires_at.is_(None), _TABLE.expires_at > bindparam("now"), _TABLE.pinned != 0),
 )
 _OPEN = (ConstraintState.ACTIVE, ConstraintState.PROPOSED)
@@ -56,7 +70,8 @@ class SqlConstraints:
 
     def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
         """See `Store.active_constraints`."""
-        return tuple(c for c in self.constraints(key) if c.state is ConstraintState.ACTIVE)
+        with self._database.read() as connection:
+            return _read(connection, key, _ACTIVE)
 
     def add_constraint(self, key: SessionKey, constraint: Constraint) -> Constraint:
         """See `Store.add_constraint`."""
@@ -161,23 +176,29 @@ class SqlConstraints:
             connection.execute(update(sessions).where(sessions.c.id == row["id"]).values(refined_seq=upto))
             if not fresh:
                 return ()
-            _, version = new_version(connection, key, fresh[0].created_at, list(map(_change, fresh)), self._writer)
+            _, version = new_version(
+                connection, key, fresh[0].created_at, list(map(_change, fresh)), self._writer, prolongs=False
+            )
             return tuple(_insert(connection, key, constraint, version) for constraint in fresh)
 
 
 def constraints_in_force(connection: Connection, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
     """The active constraints at this moment, in creation order; what expired is left out."""
-    values = {"owner": key.owner, "session": key.session, "now": to_micros(now)}
+    values = _values(connection, key, now=to_micros(now))
     return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
 
 
-def _read(connection: Connection, key: SessionKey) -> tuple[Constraint, ...]:
-    values = {"owner": key.owner, "session": key.session}
-    return tuple(map(constraint_of, connection.execute(_EVERY, values).mappings()))
+def _read(connection: Connection, key: SessionKey, query: Select[Any] = _EVERY) -> tuple[Constraint, ...]:
+    values = _values(connection, key)
+    return tuple(map(constraint_of, connection.execute(query, values).mappings()))
+
+
+def _values(connection: Connection, key: SessionKey, **more: object) -> dict[str, object]:
+    return {"owner": key.owner, "session": key.session, "moment": moment(connection), **more}
 
 
 def _one(connection: Connection, key: SessionKey, constraint_id: str) -> Constraint:
-    values = {"owner": key.owner, "session": key.session, "id": constraint_id}
+    values = _values(connection, key, id=constraint_id)
     row = connection.execute(_ONE, values).mappings().first()
     if row is None:
         raise ConstraintNotFound(constraint_id)

@@ -16,7 +16,7 @@ from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Entry, SessionKey, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.posting_cache import PostingCache, by_what_was_read, extended
+from langmem_plugin.store.posting_cache import PostingCache, Rows, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of, to_micros
 from langmem_plugin.store.sql_log import chunks, fetch_entries
@@ -48,10 +48,10 @@ _NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
 class SqlDerived:
     """Everything that a rebuild from the log gives back (guarantee G10)."""
 
-    def __init__(self, database: SqlDatabase, *, writer: str = "") -> None:
+    def __init__(self, database: SqlDatabase, postings: PostingCache, *, writer: str = "") -> None:
         self._database = database
         self._writer = writer
-        self._postings = PostingCache()
+        self._postings = postings
 
     # Keyword index
 
@@ -73,19 +73,21 @@ class SqlDerived:
             if row is None:
                 return {}
             session_id, upto = row["id"], row["last_seq"]
-            found = self._postings.get(session_id, wanted)
+            generation = (session_id, row["erased_version"])
+            found = self._postings.get(generation, wanted)
             missing = [term for term in wanted if term not in found]
-            stale = [term for term, (read_to, _) in found.items() if read_to < upto]
+            stale = {term: read_to for term, (read_to, _) in found.items() if read_to < upto}
+            later = self._postings.newer(generation, stale, upto)
+            unread = {term: found[term] for term in stale if term not in later}
             fresh = _read_postings(connection, session_id, missing, after=0)
-            later: dict[str, npt.NDArray[np.int64]] = {}
-            for after, together in by_what_was_read({term: found[term] for term in stale}).items():
+            for after, together in by_what_was_read(unread).items():
                 later |= _read_postings(connection, session_id, together, after=after)
         out = {term: postings for term, (_, postings) in found.items()}
         read = {term: extended(None, fresh.get(term, _NO_ROWS)) for term in missing}
-        for term in stale:
+        for term, read_to in stale.items():
             rows = later.get(term, _NO_ROWS)
-            read[term] = extended(out[term], rows[rows[:, 0] > found[term][0]])
-        self._postings.put(session_id, upto, read)
+            read[term] = extended(out[term], rows[rows[:, 0] > read_to])
+        self._postings.put(generation, upto, read)
         out.update(read)
         return {term: out[term] for term in wanted if len(out[term].seqs)}
 
@@ -253,11 +255,9 @@ class SqlDerived:
                 )
 
 
-def _read_postings(
-    connection: Connection, session_id: int, terms: Sequence[str], *, after: int
-) -> dict[str, npt.NDArray[np.int64]]:
+def _read_postings(connection: Connection, session_id: int, terms: Sequence[str], *, after: int) -> dict[str, Rows]:
     """Rows of (seq, count, length) by term, ascending."""
-    found: dict[str, npt.NDArray[np.int64]] = {}
+    found: dict[str, Rows] = {}
     for chunk in chunks(terms):
         result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
         rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,30 +41,61 @@ class WriteLock:
         Args:
             path: A file that the processes share; None for this process alone.
         """
-        self._threads = _FirstComeLock()
+        self.conclude: Callable[[], None] = _nothing
+        """Ends what a thread left open when it passed the lock on; a thread that will not carry it on calls this."""
+        self._threads = _FirstComeLock(self._came_to_nobody)
         self._path = path
         self._pid = 0
         self._files: tuple[int, int] | None = None
+        self._held = False
+        """Whether the file is locked: it stays so while threads pass the lock on."""
         self._depth = 0
 
     def __enter__(self) -> Self:
-        self._threads.acquire()
+        self.acquire()
         try:
-            if self._depth == 0 and self._path is not None:
-                self._acquire_file(self._path)
-            self._depth += 1
+            if self._depth == 1:
+                self.conclude()
         except BaseException:
-            self._threads.release()
+            self.release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait for this thread's turn; what another thread left open is still open.
+
+        Raises:
+            WriteLockTimeout: Another process has held the file too long.
+        """
+        self._threads.acquire()
+        try:
+            if not self._held and self._path is not None:
+                self._acquire_file(self._path)
+                self._held = True
+            self._depth += 1
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def release(self) -> None:
+        """End this thread's turn."""
         self._depth -= 1
-        if self._depth == 0 and self._files is not None:
-            _unlock(self._files[1])
+        if self._depth == 0:
+            self._release_file()
         self._threads.release()
+
+    def pass_on(self) -> bool:
+        """End this thread's turn and keep the file for the next that waits; False, and no change, if none does."""
+        self._depth -= 1
+        if self._threads.pass_on():
+            return True
+        self._depth += 1
+        return False
 
     def close(self) -> None:
         """Let go of the files; they are opened again if the lock is used again."""
@@ -73,6 +105,19 @@ class WriteLock:
 
     def __del__(self) -> None:
         self.close()
+
+    def _came_to_nobody(self) -> None:
+        """A thread gave up waiting when the lock had just been passed to it."""
+        try:
+            self.conclude()
+        finally:
+            self._release_file()
+            self._threads.release()
+
+    def _release_file(self) -> None:
+        if self._held and self._files is not None:
+            self._held = False
+            _unlock(self._files[1])
 
     def _acquire_file(self, path: Path) -> None:
         if self._files is None or self._pid != os.getpid():  # a child shares its parent's locks
@@ -89,6 +134,10 @@ class WriteLock:
             _unlock(queue)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
 
@@ -96,9 +145,11 @@ def _open(path: Path) -> int:
 class _FirstComeLock:
     """A reentrant lock that is handed on in the order of asking."""
 
-    def __init__(self) -> None:
+    def __init__(self, came_to_nobody: Callable[[], None]) -> None:
+        self._came_to_nobody = came_to_nobody
         self._guard = threading.Lock()
-        self._waiting: deque[tuple[int, threading.Event]] = deque()
+        self._waiting: deque[tuple[int, threading.Lock]] = deque()
+        """Each with a lock that is let go when its turn has come."""
         self._owner: int | None = None
         self._count = 0
 
@@ -109,29 +160,37 @@ class _FirstComeLock:
                 self._owner = me
                 self._count += 1
                 return
-            mine = threading.Event()
+            mine = threading.Lock()
+            mine.acquire()
             self._waiting.append((me, mine))
         try:
-            mine.wait()
+            mine.acquire()
         except BaseException:
             with self._guard:
-                if not mine.is_set():
+                if self._owner != me:
                     self._waiting.remove((me, mine))
                     raise
-            self.release()
+            self._came_to_nobody()
             raise
 
     def release(self) -> None:
         with self._guard:
             self._count -= 1
-            if self._count:
-                return
-            if self._waiting:
-                self._owner, following = self._waiting.popleft()
-                self._count = 1
-                following.set()
-            else:
+            if not self._count and not self._next():
                 self._owner = None
+
+    def pass_on(self) -> bool:
+        """Release it if another thread waits and this one has it once; True if so."""
+        with self._guard:
+            return self._count == 1 and self._next()
+
+    def _next(self) -> bool:
+        if not self._waiting:
+            return False
+        self._owner, following = self._waiting.popleft()
+        self._count = 1
+        following.release()
+        return True
 
 
 try:

@@ -22,6 +22,7 @@ import numpy as np
 
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
+from langmem_plugin.projections.constraints import find_constraints
 from langmem_plugin.records import Entry
 from langmem_plugin.session import Session
 from langmem_plugin.tokens import as_counter
@@ -176,8 +177,9 @@ def disturbed(url: str, disturb: Callable[[], None], *, rounds: int, writers: in
 
 
 def _warm() -> None:
-    """Load what each child would load again: the vocabulary."""
+    """Load what each child would load again: the tokenizer's vocabulary and the rules for constraints."""
     as_counter("gpt-4o").count("warm")
+    find_constraints("warm", active=[])
 
 
 def _write(session: Session, writer: str, number: int, *, stream: bool) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
@@ -53,8 +55,27 @@ async def test_function_agent_goes_on_in_its_context(scripted, buffer):
     assert len(buffer.get_all()) == 4
 
 
+ELSEWHERE = """
+import asyncio, json, sys
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.llms.mock import MockFunctionCallingLLM
+from llama_index.core.workflow import Context, JsonSerializer
+
+async def main():
+    agent = FunctionAgent(tools=[], llm=MockFunctionCallingLLM())
+    ctx = Context.from_dict(agent, json.load(sys.stdin), serializer=JsonSerializer())
+    await agent.run(user_msg="And in another process?", ctx=ctx)
+    memory = await ctx.store.get("memory")
+    assert [one.content for one in memory.get_all()][0] == "I am Ann."
+    print(json.dumps(ctx.to_dict(serializer=JsonSerializer())))
+    memory.memory.close()
+
+asyncio.run(main())
+"""
+
+
 async def test_a_context_through_json(scripted, tmp_path):
-    """A context that went through JSON text finds its session again, here and in another process (G4)."""
+    """A context that went through JSON text finds its session again in another process, and then here (G4)."""
     url = f"sqlite:///{tmp_path}/a.db"
     buffer = HybridChatMemoryBuffer.from_defaults(url=url, token_limit=1_000)
     agent = FunctionAgent(tools=[add], llm=scripted())
@@ -62,15 +83,19 @@ async def test_a_context_through_json(scripted, tmp_path):
     await agent.run(user_msg="I am Ann.", memory=buffer, ctx=ctx)
     text = json.dumps(ctx.to_dict(serializer=JsonSerializer()))
     assert "I am Ann." not in buffer.to_string()  # the database has it
-    buffer.memory.close()  # as if the process had ended
+    buffer.memory.close()
+    there = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", ELSEWHERE], input=text, capture_output=True, text=True, check=True
+    )
 
     llm = scripted()
     agent = FunctionAgent(tools=[add], llm=llm)
-    ctx = Context.from_dict(agent, json.loads(text), serializer=JsonSerializer())
+    ctx = Context.from_dict(agent, json.loads(there.stdout), serializer=JsonSerializer())
     await agent.run(user_msg="Who am I?", ctx=ctx)
     assert "I am Ann." in llm.last
+    assert "And in another process?" in llm.last
     memory = await ctx.store.get("memory")
-    assert len(memory.get_all()) == 4
+    assert len(memory.get_all()) == 6
     memory.memory.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -120,6 +121,9 @@ class Language:
         return self.amend.search(low) is not None
 
 
+_READING = threading.Lock()
+
+
 class _Compiler:
     """Fills `{part}` names in patterns and compiles them."""
 
@@ -225,9 +229,14 @@ def _language(data: Mapping[str, Any]) -> Language:
     )
 
 
-@cache
 def languages() -> tuple[Language, ...]:
-    """Every language file that ships with the package, English first, then by code."""
+    """Every language file that ships with the package, English first, then by code; read once, by one thread."""
+    with _READING:
+        return _languages()
+
+
+@cache
+def _languages() -> tuple[Language, ...]:
     folder = resources.files("langmem_plugin.projections.constraints") / "languages"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".json")),

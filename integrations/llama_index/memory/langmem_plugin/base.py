@@ -29,6 +29,7 @@ from llama_index.memory.langmem_plugin.callers import Caller, caller
 from llama_index.memory.langmem_plugin.chat_store import SessionChatStore
 from llama_index.memory.langmem_plugin.conversation import Conversation, conversation
 from llama_index.memory.langmem_plugin.convert import from_core, to_core
+from llama_index.memory.langmem_plugin.events import announced
 from llama_index.memory.langmem_plugin.opening import (
     IN_MEMORY,
     Tokenizer,
@@ -410,7 +411,7 @@ class HybridChatMemoryBuffer(ChatMemoryBuffer):  # type: ignore[misc, unused-ign
             context = turn.context(system=system, budget=budget)
         else:
             context = talk.session.context(query, system=system, budget=budget, recall_as="pair")
-        self._report = context.report
+        self._report = announced(context.report)
         return arrange(context, insert=self.insert, who=who, opening=opening)
 
     def _budget(self, initial_token_count: int, who: Caller) -> Budget:
