@@ -141,11 +141,11 @@ AMENDING = (
 )
 TAKING_BACK = (
     "Forget what I said about tea. Cancel the tea rule. Scrap everything you mentioned. Never mind the rule about it.",
-    "I take back what I said about tea. I take back my rule. Stop following the tea rule. No longer follow my diet rule.",
-    "You no longer need to cite. You don't have to cite. You needn't cite now. You can stop citing. You may stop citing.",
+    "I take back what I said about tea. I take back my rule. Stop following the tea rule. No longer follow my rule.",
+    "You no longer need to cite. You don't have to cite. You needn't cite now. You can stop it now. You may stop it.",
     "I'm no longer vegan. There's no need to cite any more. No longer any need to cite now. I am not vegan after all.",
     "I don't mind tea any longer. I don't actually hate tea anymore. Python is fine now. Actually tea is alright.",
-    "You can use Python again. You may mention it now. Feel free to add it again. It's okay to use it now. Tea is ok now.",
+    "You can use Python again. You may mention it now. Feel free to add it again. It's okay to use it now. Tea is ok.",
     "It's fine to use emojis after all. It's alright to answer again. I can eat nuts again. I do eat nuts now.",
     "Tea is back on the table now. Tea is all right again. Tea is good to go now. Tea is welcome from now on.",
 )
