@@ -16,10 +16,12 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.consolidation import ConsolidationProjection
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import RefinementProjection
 from langmem_plugin.projections.runner import Runner
@@ -37,7 +39,7 @@ from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.transfer import Progress, Transferred, export_lines, import_lines
-from langmem_plugin.watching import Confirm, Watcher, Watchers
+from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
 """How long a commit waits for the work behind where that was asked for."""
@@ -47,7 +49,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping):
+class Memory(Hearing, Keeping):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -98,6 +100,12 @@ class Memory(Keeping):
                     store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
                 )
             )
+        if config.constraints.when_full == "consolidate":
+            if extractor is None:
+                raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
+            projections.append(
+                ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
+            )
         self._projections = tuple(projections)
         self._runner = Runner(projections, told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
@@ -112,9 +120,11 @@ class Memory(Keeping):
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
-            watchers=Watchers(confirm),
+            watchers=(watchers := Watchers(confirm)),
             observers=told,
         )
+        self._expiring = Expiring(store, watchers, clock)
+        watchers.heard = self._expiring.heard
 
     @classmethod
     def open(
@@ -226,21 +236,10 @@ class Memory(Keeping):
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+            self._expiring.look(key)
         if ttl is not None:
             session.set_ttl(ttl)
         return session
-
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
-
-        It is called in the thread that made the change, after the change is durable, and
-        should be quick. What it raises is logged by its class and changes nothing. That a
-        constraint expires is no event: it is found when constraints are read.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._engine.watchers.add(watcher)
 
     def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
         """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
@@ -362,6 +361,7 @@ class Memory(Keeping):
             if self._closed:
                 return
             self._closed = True
+        self._expiring.close()
         self._runner.close(timeout_s)
         if self._vectors is not None:
             self._vectors.close()

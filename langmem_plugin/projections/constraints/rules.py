@@ -325,9 +325,8 @@ def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
             end=end,
             confidence=best.rule.confidence,
             proposed=_is_suspicious(words, sentence.language) and best.attribute not in _ADDRESSES,
-            expires_in=_expiry(words, sentence.language) if kind not in _LASTING else None,
         )
-        cut.append(_Statement(found, best.rule.alone))
+        cut.append(_Statement(_with_expiry(found, words, sentence.language), best.rule.alone))
     return cut
 
 
@@ -365,20 +364,26 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _expiry(words: str, language: Language) -> timedelta | None:
-    """How long the statement says it holds."""
+def _with_expiry(found: Found, words: str, language: Language) -> Found:
+    """The statement with how long it says that it holds; facts and goals do not end by themselves."""
+    if found.kind in _LASTING:
+        return found
     for pattern, hours in language.temporary:
-        found = pattern.search(words)
-        if found is None:
-            continue
-        if hours:
-            return timedelta(hours=hours)
-        parts = [part for part in found.groups() if part]
-        number = language.units.get(parts[0], None) if len(parts) > 1 else 1.0
-        if number is None:
-            number = float(parts[0]) if parts[0].isdecimal() else 1.0
-        return timedelta(minutes=number * language.units.get(parts[-1], 1440))
-    return None
+        said = pattern.search(words)
+        if said is not None:
+            day = next((place for place, name in enumerate(language.weekdays) if name in said.group()), None)
+            lasts = timedelta(hours=hours) if hours else _given_time(said, language)
+            return replace(found, expires_in=lasts, weekday=day if hours else None)
+    return found
+
+
+def _given_time(said: re.Match[str], language: Language) -> timedelta:
+    """The time that a number and a unit say."""
+    parts = [part for part in said.groups() if part]
+    number = language.units.get(parts[0], None) if len(parts) > 1 else 1.0
+    if number is None:
+        number = float(parts[0]) if parts[0].isdecimal() else 1.0
+    return timedelta(minutes=number * language.units.get(parts[-1], 1440))
 
 
 def _is_task(low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> bool:

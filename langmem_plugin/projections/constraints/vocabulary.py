@@ -85,6 +85,8 @@ class Language:
     one_off: re.Pattern[str]
     temporary: tuple[tuple[re.Pattern[str], float], ...]
     units: Mapping[str, float]
+    weekdays: tuple[str, ...]
+    """From Monday on; empty if not listed."""
     request: re.Pattern[str]
     resume: re.Pattern[str]
     joint: re.Pattern[str]
@@ -206,6 +208,7 @@ def _language(data: Mapping[str, Any]) -> Language:
         one_off=compiler.regex(data.get("one_off")),
         temporary=tuple((compiler.regex(pattern), float(hours)) for pattern, hours in data.get("temporary", ())),
         units={name: float(minutes) for name, minutes in data.get("units", {}).items()},
+        weekdays=tuple(data.get("weekdays", ())),
         request=compiler.regex(data.get("request")),
         resume=compiler.regex(data.get("resume")),
         joint=compiler.regex(data.get("joint")),
