@@ -25,6 +25,7 @@ def undo(path):
             DROP TABLE events;
             ALTER TABLE sessions DROP COLUMN refined_seq;
             ALTER TABLE sessions DROP COLUMN shares_constraints;
+            ALTER TABLE sessions DROP COLUMN worked_version;
             ALTER TABLE constraints DROP COLUMN pinned;
             ALTER TABLE constraints DROP COLUMN display;
             ALTER TABLE sessions DROP COLUMN updated_at;

@@ -27,6 +27,7 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.store import schema
+from langmem_plugin.store.claims import Claims, FileClaims
 from langmem_plugin.store.migrations import migrate
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.shared_write import SharedWrites
@@ -180,6 +181,17 @@ class SqlDatabase:
             return []
         names = (self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm", "-journal"))
         return [path for path in names if path.is_file()]
+
+    def claims(self) -> Claims:
+        """For a worker: which sessions it has taken on.
+
+        Raises:
+            WorkerRunning: The file has a worker already.
+            InvalidSetting: The database lives in this process alone.
+        """
+        if self.path is None:
+            raise InvalidSetting("url", self.url, "a worker needs a database that other processes can open")
+        return FileClaims(self.path)
 
     def close(self) -> None:
         """Close every connection; a second call does nothing."""

@@ -72,6 +72,11 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        6,
+        "workers: up to where a session was worked off",
+        ("ALTER TABLE sessions ADD COLUMN worked_version INTEGER NOT NULL DEFAULT 0",),
+    ),
 )
 
 
