@@ -20,13 +20,16 @@ from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
 from langmem_plugin.store.sql_keeping import SqlKeeping
+from langmem_plugin.store.sql_keys import SqlKeys
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_rebuild import SqlRebuild
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 from langmem_plugin.store.sql_work import SqlWork
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlRebuild, SqlWork):
+class SqlStore(
+    SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlKeys, SqlRebuild, SqlWork
+):
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(
