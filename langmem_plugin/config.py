@@ -19,6 +19,9 @@ Amount: TypeAlias = Annotated[int, Field(ge=0)] | Share
 Portion: TypeAlias = Literal["constraints", "summary", "recall", "recall_max", "documents"]
 """The segments of a prompt that a budget limits."""
 
+MAX_TTL_S = 36_500 * 86_400.0
+"""A session's longest life after a write: a hundred years."""
+
 Preset: TypeAlias = Literal["customer_support", "coding_assistant", "roleplay", "knowledge_assistant", "multi_agent"]
 """The situations that `MemoryConfig.preset` knows."""
 
@@ -241,6 +244,9 @@ class MemoryConfig(_Settings):
     spend: SpendConfig = Field(default_factory=SpendConfig)
     open_sessions: Annotated[int, Field(ge=1)] = 1_024
     """Sessions kept ready in memory; the least recently used are let go and read again on demand."""
+    ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
+    """A session that begins lives on this long after each write, seconds; None: without end. `Memory.session` may
+    give one of its own."""
     max_message_chars: Annotated[int, Field(gt=0)] = 8_000_000
     """A longer message is refused with `InvalidMessage`."""
 

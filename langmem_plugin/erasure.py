@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,8 @@ from uuid import uuid4
 from langmem_plugin.errors import InvalidSetting, MessageNotFound, TurnOpen
 from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_index import VectorIndex
-from langmem_plugin.records import Receipt, SessionKey
-from langmem_plugin.store.protocol import Erased
+from langmem_plugin.records import Receipt, SessionKey, SessionQuery
+from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.scan import SHORTEST, Needles, forms_of, pieces
 from langmem_plugin.store.sql import SqlStore
 
@@ -26,6 +27,10 @@ _LIMITS = (
     "what a framework, a model's provider or another process keeps is not reached",
 )
 _WAIT_S = 60.0
+_AT_ONCE = 100
+"""Sessions that a sweep forgets in one transaction."""
+_ROUND = 64 << 20
+"""Characters and bytes that a sweep holds in memory before it scans for them."""
 _NO_FILES = "the database keeps its files elsewhere: they were not scanned"
 _SERVER = "a Chroma server took the vectors out of its collection; its files were not scanned"
 
@@ -81,6 +86,36 @@ class Eraser:
             self._let_go(key)
         return receipt
 
+    def sweep(self, progress: Callable[[int], object] | None) -> tuple[Receipt, ...]:
+        """See `Memory.sweep`."""
+        now = self._clock()
+        if self._vectors is None and not self._store.session_infos(SessionQuery(expired=True, limit=1)):
+            return ()  # so that nothing is claimed for nothing
+        receipts: list[Receipt] = []
+        done, more = 0, True
+        while more:
+            parts: list[Erased] = []
+            with self._claim():
+                gathered = 0
+                while more and gathered < _ROUND:
+                    part = self._store.erase_expired(now=now, limit=_AT_ONCE)
+                    more = bool(part.keys)
+                    parts.append(part)
+                    gathered += sum(map(len, part.strings)) + sum(map(len, part.vectors))
+                    done += len(part.keys)
+                    for key in part.keys:
+                        self._let_go(key)
+                    if progress is not None and more:
+                        progress(done)
+                erased = _together(parts)
+                if self._vectors is not None and (erased.keys or erased.vectors_left):
+                    self._vectors.erase(erased.keys)
+            if erased.keys:
+                receipts.append(self._scan(erased, "expired", now))
+                for key in erased.keys:
+                    self._let_go(key)
+        return tuple(receipts)
+
     def _seqs(self, key: SessionKey, message: str | int, *, whole_turn: bool) -> list[int]:
         seqs = self._store.seqs_of(key, message, whole_turn=whole_turn)
         if not seqs:
@@ -105,7 +140,7 @@ class Eraser:
         finally:
             folder.release()
 
-    def _scan(self, erased: Erased, scope: Literal["message", "session", "owner"], now: datetime) -> Receipt:
+    def _scan(self, erased: Erased, scope: Literal["message", "session", "owner", "expired"], now: datetime) -> Receipt:
         needles = _needles(erased)
         found, files, size = self._found(needles)
         elsewhere = self._store.said_in_rows(Needles(found)) if found else set()
@@ -154,6 +189,23 @@ class Eraser:
 def digest_of(text: str, salt: str) -> str:
     """What stands for a text in a receipt."""
     return hmac.new(bytes.fromhex(salt), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def _together(parts: Sequence[Erased]) -> Erased:
+    """What several transactions forgot, as one."""
+    counts: Counter[str] = Counter()
+    for part in parts:
+        counts.update(part.counts)
+    return Erased(
+        keys=tuple(key for part in parts for key in part.keys),
+        versions=tuple(version for part in parts for version in part.versions),
+        counts=dict(counts),
+        messages=tuple(text for part in parts for text in part.messages),
+        strings=tuple(text for part in parts for text in part.strings),
+        terms=tuple(term for part in parts for term in part.terms),
+        vectors=tuple(vector for part in parts for vector in part.vectors),
+        vectors_left=any(part.vectors_left for part in parts),
+    )
 
 
 def _needles(erased: Erased) -> Needles:

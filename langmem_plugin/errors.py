@@ -20,6 +20,7 @@ LangmemPluginError
 │   ├── SchemaTooNew                   written by a newer release
 │   └── StoreCorrupt                   the file is not what it should be
 ├── VectorsLocked                      another process writes the vector index
+├── WorkerRunning                      another process works on a SQLite file
 ├── ServerFailed                       a chat server cannot be reached, refuses or breaks off
 └── ModelFailed                        a summariser, extractor or embedder failed
 ```
@@ -200,6 +201,17 @@ class VectorsLocked(LangmemPluginError):
         super().__init__(
             f"the vector index in {folder} is written by process {pid}; "
             "run a Chroma server (`chroma run`) and give its http:// address to share it"
+        )
+
+
+class WorkerRunning(LangmemPluginError):
+    """Another worker works on this SQLite file, and one is all that a file takes."""
+
+    def __init__(self, where: str, pid: str) -> None:
+        self.where = where
+        self.pid = pid
+        super().__init__(
+            f"process {pid} works on {where} already; stop it first, or use PostgreSQL for several workers"
         )
 
 

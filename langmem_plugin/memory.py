@@ -5,27 +5,28 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
-from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.config import MemoryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.keeping import Keeping
+from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
-from langmem_plugin.projections.lane import Projection
-from langmem_plugin.projections.refinement import RefinementProjection
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
-from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.projections.worker import Worker
+from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
-from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
@@ -45,7 +46,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory:
+class Memory(Keeping, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -66,6 +67,7 @@ class Memory:
         confirm: Confirm | None = None,
         extractor: ChatModel | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -75,29 +77,24 @@ class Memory:
         self._closed = False
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
         told = observers()
-        projections: list[Projection] = []
-        if config.summary.enabled:
-            projections.append(
-                SummaryProjection(
-                    store,
-                    model=summarizer,
-                    plan=self._plan,
-                    high=self._high,
-                    counter=counter,
-                    config=_fitting(config),
-                    told=told,
-                )
-            )
-        if vectors is not None and embedder is not None:
-            projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
-        if extractor is not None and config.constraints.enabled:
-            projections.append(
-                RefinementProjection(
-                    store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
-                )
-            )
-        self._projections = tuple(projections)
-        self._runner = Runner(projections, told=told)
+        self._projections = projections_of(
+            store,
+            config=config,
+            counter=counter,
+            summarizer=summarizer,
+            embedder=embedder,
+            vectors=vectors,
+            extractor=extractor,
+            clock=clock,
+            plan=self._plan,
+            high=self._high,
+            refined=self._refined,
+            told=told,
+        )
+        self._done_with = worked_with(summarizer, embedder, extractor)
+        self._background = background
+        self._told = told
+        self._runner = Runner(self._projections if background else (), told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -129,6 +126,7 @@ class Memory:
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -149,7 +147,8 @@ class Memory:
                 `summarizer` takes. It can only point at the user's own words, and what it finds
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
-                server; beside the database file if not given.
+                server; beside the database file if not given. "exact" for none: every search
+                looks at all vectors of its session.
             writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
             confirm: Asked about each constraint that is only proposed, right after the turn
@@ -157,6 +156,8 @@ class Memory:
                 leaves it proposed, and so does an exception.
             sync: For scripts: a turn's commit returns when what is behind it is done, summaries by
                 a model included (at most a minute). A conversation should never wait for that.
+            background: Whether this process works behind its conversations. Without, it starts no
+                thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -166,13 +167,15 @@ class Memory:
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
+        if sync and not background:
+            raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
-        store = open_store(url, writer=writer)
+        store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
-            where = vectors or _beside(store)
+            where = None if vectors == "exact" else vectors or _beside(store)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -187,6 +190,7 @@ class Memory:
                 confirm=confirm,
                 extractor=as_chat_model(extractor),
                 sync=sync,
+                background=background,
             )
         except BaseException:
             store.close()
@@ -197,15 +201,17 @@ class Memory:
         """The database's address, its password hidden."""
         return self._store.database.url
 
-    def session(self, session_id: str, *, owner: str) -> Session:
-        """The session with this id of this owner; nothing is written until something is said.
+    def session(self, session_id: str, *, owner: str, ttl: timedelta | float | None = None) -> Session:
+        """The session with this id of this owner; without `ttl` nothing is written until something is said.
 
         Args:
             session_id: 1 to 512 characters; unique for its owner.
             owner: Whose conversation it is; nobody else's data is ever read with it.
+            ttl: How long the session lives on after each write, as a timedelta or in seconds; see
+                `Session.set_ttl`. Not given: what it has, and `MemoryConfig.ttl_s` for a new one.
 
         Raises:
-            InvalidSetting: One of the two is empty, too long or cannot be stored.
+            InvalidSetting: A name is empty, too long or cannot be stored; or a time that cannot be one.
             StoreClosed: The memory was closed.
         """
         key = session_key(session_id, owner)
@@ -222,11 +228,9 @@ class Memory:
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+        if ttl is not None:
+            session.set_ttl(ttl)
         return session
-
-    def sessions(self, *, owner: str) -> list[str]:
-        """The ids of an owner's sessions, oldest first."""
-        return [key.session for key in self._store.keys(owner=owner)]
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
@@ -306,8 +310,7 @@ class Memory:
             ...     moved.messages
             1
         """
-        keys = [key for key in self._store.keys(owner=owner) if session in (None, key.session)]
-        return export_lines(self._engine, keys, progress=progress)
+        return export_lines(self._engine, self._keys(owner, session), progress=progress)
 
     def import_lines(
         self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
@@ -337,11 +340,34 @@ class Memory:
         ]
         return sorted(found, key=lambda one: -(one[1].score + one[1].keyword + (one[1].vector or 0.0)))[:k]
 
+    def worker(self, *, poll_s: float = 1.0, at_once: int = 32) -> Worker:
+        """What works behind the conversations of all processes that have this database open.
+
+        Args:
+            poll_s: How often to look for sessions that changed, seconds.
+            at_once: Sessions that it claims at one time, at most.
+
+        Raises:
+            InvalidSetting: This memory was opened with its own background work on, or in memory.
+            WorkerRunning: The database is a SQLite file and has a worker; PostgreSQL takes many.
+        """
+        if self._background:
+            raise InvalidSetting("background", True, "open the memory of a worker with background=False")
+        return Worker(
+            self._store,
+            self._projections,
+            done_with=self._done_with,
+            poll_s=poll_s,
+            at_once=at_once,
+            told=self._told,
+        )
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.
 
         Returns:
             False if it has not within `timeout_s`, or if a model keeps failing; see `status`.
+            True at once with `background=False`: what workers do is not waited for.
         """
         return self._runner.wait(timeout_s)
 
@@ -416,12 +442,6 @@ class Memory:
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:
             self._vectors.erase([key])
-
-
-def _fitting(config: MemoryConfig) -> SummaryConfig:
-    """The summary's settings, its length bounded by what the budget lets into a request."""
-    most = max(32, min(config.summary.max_tokens, config.budget.tokens("summary")))
-    return config.summary.model_copy(update={"max_tokens": most})
 
 
 def _beside(store: SqlStore) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
@@ -199,12 +199,75 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """A session in a list; holds no text."""
+
+    owner: str
+    session: str
+    version: int
+    messages: int
+    """Of the log, tombstones of forgotten ones included."""
+    tokens: int
+    """Of them together, each as it was counted when it was said."""
+    constraints: int
+    """Active ones that were stated in the session."""
+    created_at: datetime
+    updated_at: datetime
+    """When somebody last wrote to it; what is made behind does not count."""
+    ttl: timedelta | None = None
+    """How long it lives on after each write; None: without end."""
+    expires_at: datetime | None = None
+    """When it ends if nobody writes to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerInfo:
+    """An owner in a list, with what its sessions hold together."""
+
+    owner: str
+    sessions: int
+    messages: int
+    tokens: int
+    constraints: int
+    """Active ones, those that hold in all sessions among them."""
+    updated_at: datetime | None = None
+    """When one of the sessions was last written to; None if only constraints are left."""
+
+
+SessionOrder: TypeAlias = Literal["created", "updated", "name"]
+"""What sessions are listed by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionQuery:
+    """Which sessions to list, and how."""
+
+    owner: str | None = None
+    """Whose; everybody's if not given."""
+    session: str | None = None
+    """That one alone."""
+    prefix: str = ""
+    """Ids that begin so."""
+    since: datetime | None = None
+    """Last written to then or later."""
+    until: datetime | None = None
+    """Last written to before."""
+    order: SessionOrder = "created"
+    newest_first: bool = False
+    """Or from the end of the alphabet; sessions of one moment stand in the order in which they began."""
+    limit: int | None = None
+    offset: int = 0
+    expired: bool = False
+    """Those whose time is over and that were not swept yet, instead of those that live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What was forgotten, and what a scan of the files then found of it; holds no text."""
 
     id: str
     at: datetime
-    scope: Literal["message", "session", "owner"]
+    scope: Literal["message", "session", "owner", "expired"]
     counts: Mapping[str, int]
     """Rows that were deleted or emptied, by table; `sessions` among them."""
     versions: tuple[int, ...] = ()

@@ -14,6 +14,7 @@ from langmem_plugin.engine import Engine, Said, as_message, check_name, session_
 from langmem_plugin.errors import ConstraintMissing, ConstraintNotFound, VersionConflict
 from langmem_plugin.ingest import commit, stage
 from langmem_plugin.inspection.visible import Visible
+from langmem_plugin.lasting import Lasting
 from langmem_plugin.messages import Role, Usage
 from langmem_plugin.past import PastSession
 from langmem_plugin.reader import Reader
@@ -35,7 +36,7 @@ from langmem_plugin.store.protocol import Staged, TurnState
 from langmem_plugin.turn import Turn
 
 
-class Session(Visible):
+class Session(Visible, Lasting):
     """One conversation; open it with `Memory.session`.
 
     Thread-safe. Reading never waits for a model, but for the query's embedding

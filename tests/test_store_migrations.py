@@ -25,8 +25,13 @@ def undo(path):
             DROP TABLE events;
             ALTER TABLE sessions DROP COLUMN refined_seq;
             ALTER TABLE sessions DROP COLUMN shares_constraints;
+            ALTER TABLE sessions DROP COLUMN worked_version;
             ALTER TABLE constraints DROP COLUMN pinned;
             ALTER TABLE constraints DROP COLUMN display;
+            ALTER TABLE sessions DROP COLUMN updated_at;
+            ALTER TABLE sessions DROP COLUMN tokens;
+            ALTER TABLE sessions DROP COLUMN ttl;
+            ALTER TABLE sessions DROP COLUMN expires_at;
             UPDATE meta SET value = '1' WHERE key = 'schema';
             """
         )
@@ -51,7 +56,11 @@ def test_the_first_schema_is_brought_to_the_newest(tmp_path):
             memory.session("s", owner="ann").add("I live in Lyon.", assistant("Noted."))
     undo(old)
     assert shape(old) != shape(new)
+    with Memory.open(f"sqlite:///{new}") as memory:
+        info = memory.session("s", owner="ann").info
     with Memory.open(f"sqlite:///{old}") as memory:
+        was = memory.session("s", owner="ann").info
+        assert (was.tokens, was.updated_at - was.created_at) == (info.tokens, info.updated_at - info.created_at)
         session = memory.session("s", owner="ann")
         assert [entry.message.text for entry in session.history()] == ["I live in Lyon.", "Noted."]
         assert session.forget(1).complete

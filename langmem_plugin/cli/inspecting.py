@@ -64,7 +64,7 @@ def _sessions(engine: Engine, arguments: argparse.Namespace) -> None:
     out = display.console()
     table = display.plain_table(("owner", "left"), ("session", "left"), *((name, "right") for name in list(_COUNTS)))
     for row in rows:
-        table.add_row(_plain(row["owner"]), _plain(row["session"]), *(f"{row[name]:,}" for name in _COUNTS))
+        table.add_row(plain(row["owner"]), plain(row["session"]), *(f"{row[name]:,}" for name in _COUNTS))
     out.print(table if rows else "no sessions")
 
 
@@ -78,7 +78,7 @@ def _session(timeline: Timeline, held: Held, arguments: argparse.Namespace) -> N
     from langmem_plugin import display
 
     out = display.console()
-    out.print(display.Text(f"Session {_plain(timeline.session)} of {_plain(timeline.owner)}", style="bold"))
+    out.print(display.Text(f"Session {plain(timeline.session)} of {plain(timeline.owner)}", style="bold"))
     out.print(
         f"version {timeline.version:,}, {timeline.messages:,} messages, {timeline.tokens:,} tokens in the log, "
         f"{len(timeline.compressions)} compressions, {timeline.open_turns} open turns"
@@ -122,8 +122,8 @@ def _told(moment: Moment, words: dict[str, str]) -> str:
     lines = []
     if moment.kind == "summary":
         lines.append(f"compression: the summary covers the log up to #{moment.last_seq}")
-    lines += [f"+ {_plain(words[one])}" for one in moment.born]
-    lines += [f"- {_plain(words[one])}" for one in moment.ended]
+    lines += [f"+ {plain(words[one])}" for one in moment.born]
+    lines += [f"- {plain(words[one])}" for one in moment.ended]
     return "\n".join(lines)
 
 
@@ -134,7 +134,7 @@ def _constraints(held: Held, display: Any) -> Any:
         table.add_row(
             constraint.id,
             display.Text(state_of(constraint), style="green" if active else "red"),
-            display.Text(_plain(constraint.text), style="" if active else "strike dim"),
+            display.Text(plain(constraint.text), style="" if active else "strike dim"),
             display.Text(provenance(constraint), style="dim"),
         )
     return table
@@ -152,7 +152,7 @@ def _at(engine: Engine, held: Held, arguments: argparse.Namespace) -> None:
 
     out = display.console()
     out.print(
-        display.Text(f"Session {_plain(held.key.session)} of {_plain(held.key.owner)} at version {version}", "bold")
+        display.Text(f"Session {plain(held.key.session)} of {plain(held.key.owner)} at version {version}", "bold")
     )
     out.print(display.budget_bars(context.report))
     for line in display.notes(context.report):
@@ -161,7 +161,7 @@ def _at(engine: Engine, held: Held, arguments: argparse.Namespace) -> None:
         where = f"#{item.seq} " if item.seq else ""
         out.print()
         out.print(display.Text(f"{where}{item.message.role.value} ({item.segment}, {item.tokens:,} tokens)", "bold"))
-        out.print(display.Text(_plain(item.message.text, lines=True)))
+        out.print(display.Text(plain(item.message.text, lines=True)))
 
 
 def _why(engine: Engine, held: Held, arguments: argparse.Namespace) -> None:
@@ -173,9 +173,9 @@ def _why(engine: Engine, held: Held, arguments: argparse.Namespace) -> None:
     from langmem_plugin import display
 
     out = display.console()
-    out.print(display.Text(_plain(explanation.title, lines=True), style="bold"))
+    out.print(display.Text(plain(explanation.title, lines=True), style="bold"))
     for line in explanation.lines:
-        out.print(display.Text(f"- {_plain(line, lines=True)}"))
+        out.print(display.Text(f"- {plain(line, lines=True)}"))
 
 
 def _request_json(context: Context) -> dict[str, Any]:
@@ -212,10 +212,10 @@ def _spark(timeline: Timeline, width: int) -> str:
 
 def _said(message: Message) -> str:
     calls = ", ".join(call.name for call in message.tool_calls)
-    return f"{message.role.value}: {_plain(message.text)}{f' [calls {_plain(calls)}]' if calls else ''}"
+    return f"{message.role.value}: {plain(message.text)}{f' [calls {plain(calls)}]' if calls else ''}"
 
 
-def _plain(text: str, *, lines: bool = False) -> str:
+def plain(text: str, *, lines: bool = False) -> str:
     """The text without what could steer a terminal; on one line unless `lines`."""
     if not lines:
         text = " ".join(text.split())

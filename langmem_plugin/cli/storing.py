@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, get_args
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.records import OwnerInfo, Receipt, SessionInfo, SessionOrder
 
 
 def add_forget(forget: argparse.ArgumentParser) -> None:
@@ -37,22 +42,108 @@ def forget_command(arguments: argparse.Namespace) -> int:
         receipt = memory.forget(
             owner=arguments.owner, session=arguments.session, message=message, whole_turn=arguments.whole_turn
         )
+    _print_receipt(receipt)
+    if arguments.receipt is not None:
+        _write(arguments.receipt, "--receipt", json.dumps(receipt.to_json(), indent=2) + "\n")
+    return 0 if receipt.complete else 1
+
+
+def _print_receipt(receipt: Receipt) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in receipt.counts.items()) or "nothing: it was not there"
     print(f"forgot {rows}")
     print(f"looked for {receipt.strings} byte strings in {receipt.files} files of {receipt.bytes:,} bytes")
     print(f"left: {receipt.left}; still said by others: {receipt.elsewhere}")
     for limit in receipt.limits:
         print(f"not covered: {limit}")
-    if arguments.receipt is not None:
-        try:
-            arguments.receipt.write_text(json.dumps(receipt.to_json(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidSetting(
-                "--receipt", str(arguments.receipt), f"cannot be written ({error.strerror})"
-            ) from error
     if not receipt.complete:
         print("langmem-plugin: something was left; close other processes and forget again", file=sys.stderr)
-    return 0 if receipt.complete else 1
+
+
+def _write(file: Path, option: str, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidSetting(option, str(file), f"cannot be written ({error.strerror})") from error
+
+
+def add_sweep(sweep: argparse.ArgumentParser) -> None:
+    """The arguments of `sweep`."""
+    sweep.description = (
+        "Forget every session whose time to live is over, as `forget` does; print the receipts. Exit code 1 if "
+        "anything was left."
+    )
+    sweep.add_argument("url", metavar="URL", help="sqlite:///file.db or postgresql://...")
+    sweep.add_argument("--vectors", metavar="WHERE", help="the index, if it is not beside the database")
+    sweep.add_argument("--receipts", type=Path, metavar="FILE", help="write the receipts there, as JSON Lines")
+    sweep.set_defaults(run=sweep_command)
+
+
+def sweep_command(arguments: argparse.Namespace) -> int:
+    """Forget what is over, and print the receipts."""
+    from langmem_plugin.memory import Memory
+
+    with Memory.open(arguments.url, vectors=arguments.vectors) as memory:
+        receipts = memory.sweep(progress=lambda done: print(f"{done:,} sessions", file=sys.stderr))
+    if not receipts:
+        print("no session's time is over")
+    for receipt in receipts:
+        _print_receipt(receipt)
+    if arguments.receipts is not None:
+        _write(arguments.receipts, "--receipts", "".join(json.dumps(one.to_json()) + "\n" for one in receipts))
+    return 0 if all(receipt.complete for receipt in receipts) else 1
+
+
+def add_sessions(sessions: argparse.ArgumentParser) -> None:
+    """The arguments of `sessions`."""
+    sessions.description = "List owners with their counts, or the sessions of one; nothing is changed."
+    sessions.add_argument("url", metavar="URL", help="sqlite:///file.db or postgresql://...")
+    sessions.add_argument("--owner", metavar="NAME", help="the sessions of this one (all owners)")
+    sessions.add_argument("--prefix", default="", metavar="TEXT", help="names that begin so")
+    sessions.add_argument("--order", default="created", choices=get_args(SessionOrder), help="of sessions (created)")
+    sessions.add_argument("--newest-first", action="store_true", help="the other way round")
+    sessions.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    sessions.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many first ones")
+    sessions.add_argument("--json", action="store_true", help="as JSON Lines")
+    sessions.set_defaults(run=sessions_command)
+
+
+def sessions_command(arguments: argparse.Namespace) -> int:
+    """List owners or sessions."""
+    from langmem_plugin.memory import Memory
+
+    page: dict[str, Any] = {"prefix": arguments.prefix, "limit": arguments.limit, "offset": arguments.offset}
+    found: Sequence[OwnerInfo | SessionInfo]
+    with Memory.open(arguments.url) as memory:
+        if arguments.owner is None:
+            found = memory.owners(**page)
+        else:
+            found = memory.list_sessions(
+                owner=arguments.owner, order=arguments.order, newest_first=arguments.newest_first, **page
+            )
+    rows = [{name: _shown(value) for name, value in asdict(one).items()} for one in found]
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return 0
+    from langmem_plugin import display
+    from langmem_plugin.cli.inspecting import plain
+
+    names = ("owner", "sessions") if arguments.owner is None else ("session", "version")
+    columns = (*names, "messages", "tokens", "constraints", "updated_at", *(("expires_at",) if arguments.owner else ()))
+    table = display.plain_table(*((name, "left" if name in _WORDS else "right") for name in columns))
+    for row in rows:
+        table.add_row(*(display.Text("" if row[name] is None else plain(str(row[name]))) for name in columns))
+    display.console().print(table if rows else "none")
+    return 0
+
+
+_WORDS = ("owner", "session", "updated_at", "expires_at")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def add_export(export: argparse.ArgumentParser) -> None:

@@ -6,13 +6,14 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, select
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -26,7 +27,9 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.store import schema
+from langmem_plugin.store.claims import Claims, FileClaims
 from langmem_plugin.store.migrations import migrate
+from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.shared_write import SharedWrites
 from langmem_plugin.store.write_lock import WriteLock
 
@@ -49,7 +52,15 @@ class SqlDatabase:
     a power cut (guarantee G4).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None) -> None:
+        """Open it, and bring its schema up to date.
+
+        Args:
+            url: Its address.
+            clock: The present moment, by which sessions end.
+            ttl: What a session that begins here lives on after each write; None: no end.
+        """
+        self._options = {"langmem_clock": clock, "langmem_ttl": ttl}
         self._url = self._parse(url)
         self.url = self._url.render_as_string(hide_password=True)
         self.path = _file_of(self._url)
@@ -160,12 +171,27 @@ class SqlDatabase:
                 connection.exec_driver_sql("VACUUM")
         self.checkpoint()
 
+    def by_bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
+        """The column in the order of its code points, as SQLite has it anyway."""
+        return column
+
     def files(self) -> list[Path]:
         """The files that hold the database just now; [] if there are none."""
         if self.path is None:
             return []
         names = (self.path.with_name(self.path.name + end) for end in ("", "-wal", "-shm", "-journal"))
         return [path for path in names if path.is_file()]
+
+    def claims(self) -> Claims:
+        """For a worker: which sessions it has taken on.
+
+        Raises:
+            WorkerRunning: The file has a worker already.
+            InvalidSetting: The database lives in this process alone.
+        """
+        if self.path is None:
+            raise InvalidSetting("url", self.url, "a worker needs a database that other processes can open")
+        return FileClaims(self.path)
 
     def close(self) -> None:
         """Close every connection; a second call does nothing."""
@@ -216,13 +242,18 @@ class SqlDatabase:
                 self._url,
                 poolclass=QueuePool,
                 hide_parameters=True,
+                execution_options=self._options,
                 pool_size=8,
                 max_overflow=56,
                 connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
             )
         else:
             engine = create_engine(
-                self._url, poolclass=StaticPool, hide_parameters=True, connect_args={"check_same_thread": False}
+                self._url,
+                poolclass=StaticPool,
+                hide_parameters=True,
+                execution_options=self._options,
+                connect_args={"check_same_thread": False},
             )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)

@@ -56,6 +56,27 @@ MIGRATIONS = (
             ),
         ),
     ),
+    Migration(
+        5,
+        "keeping: time to live, when a session was written to, its tokens",
+        (
+            "ALTER TABLE sessions ADD COLUMN updated_at BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE sessions ADD COLUMN tokens BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE sessions ADD COLUMN ttl BIGINT",
+            "ALTER TABLE sessions ADD COLUMN expires_at BIGINT",
+            "ALTER TABLE tombstones ADD COLUMN ttl BIGINT",
+            (
+                "UPDATE sessions SET updated_at = COALESCE("
+                "(SELECT MAX(ended_at) FROM turns WHERE turns.session_id = sessions.id), created_at), "
+                "tokens = COALESCE((SELECT SUM(tokens) FROM messages WHERE messages.session_id = sessions.id), 0)"
+            ),
+        ),
+    ),
+    Migration(
+        6,
+        "workers: up to where a session was worked off",
+        ("ALTER TABLE sessions ADD COLUMN worked_version INTEGER NOT NULL DEFAULT 0",),
+    ),
 )
 
 

@@ -7,15 +7,18 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, text
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, StoreUnavailable
+from langmem_plugin.store.claims import PostgresClaims
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
 
 _FORM = "give postgresql://user:password@host:5432/database"
@@ -41,9 +44,16 @@ class PostgresDatabase(SqlDatabase):
     have no gaps and become visible in order; reads see one state throughout.
     """
 
-    def __init__(self, url: str, *, pool: int = 16) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        ttl: timedelta | None = None,
+        pool: int = 16,
+    ) -> None:
         self._pool = pool
-        super().__init__(url)
+        super().__init__(url, clock=clock, ttl=ttl)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -52,6 +62,14 @@ class PostgresDatabase(SqlDatabase):
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
+
+    def claims(self) -> PostgresClaims:
+        """See `SqlDatabase.claims`."""
+        return PostgresClaims(self._engine)
+
+    def by_bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
+        """See `SqlDatabase.by_bytes`; the server's own order may be a language's."""
+        return column.collate("C")
 
     def _reader(self) -> Connection:
         return self._engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -71,6 +89,7 @@ class PostgresDatabase(SqlDatabase):
             self._url,
             poolclass=QueuePool,
             hide_parameters=True,
+            execution_options=self._options,
             pool_size=self._pool,
             max_overflow=self._pool,
             pool_timeout=_PATIENCE_S,
@@ -130,17 +149,19 @@ def _again(call: Callable[P, R]) -> Callable[P, R]:
 class PostgresStore(SqlStore):
     """A `Store` on PostgreSQL."""
 
-    def _open(self, url: str) -> SqlDatabase:
-        return PostgresDatabase(url)
+    def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
+        return PostgresDatabase(url, clock=clock, ttl=ttl)
 
 
 _TRIED_AGAIN = (
-    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "end_constraint",
-    "entries", "entries_at", "erase", "erase_messages", "events", "find", "forget", "head", "keys", "keyword_stats",
-    "keyword_stats_at", "mark_constraint", "past", "pending", "postings", "refined_upto", "replace_constraint",
-    "said_in_rows", "save_refined", "save_summary", "save_vectors", "seqs_of", "share_constraints",
-    "shares_constraints", "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries", "turn_state", "unembedded",
-    "vector_keys", "vectors", "vectors_of",
+    "abort", "active_constraints", "add_constraint", "begin_work", "behind", "commit", "constraints", "count_vectors",
+    "drop_summaries", "end_constraint", "entries", "entries_at", "erase", "erase_expired", "erase_messages", "events",
+    "find", "forget", "head", "keys", "keyword_stats", "keyword_stats_at", "keywords", "mark_constraint",
+    "owner_infos", "past", "pending", "postings", "refined_upto", "replace_constraint", "replace_keywords",
+    "restore_constraints", "said_in_rows", "save_refined", "save_summary", "save_vectors", "save_worked", "seqs_of",
+    "session_infos", "set_ttl",
+    "share_constraints", "shares_constraints", "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries",
+    "turn_state", "unembedded", "vector_keys", "vectors", "vectors_of",
 )  # fmt: skip
 """All but `fork`: whether a branch that is there is one's own cannot be told."""
 

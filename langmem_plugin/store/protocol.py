@@ -23,6 +23,8 @@ from langmem_plugin.records import (
     SessionKey,
     Summary,
 )
+from langmem_plugin.store.keeping import Keeps
+from langmem_plugin.store.rebuilding import Rebuilds
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
@@ -96,22 +98,6 @@ class TurnWrite:
     """The turn was staged before; if the store does not know it, it was forgotten."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
-    """What one transaction forgot: for the receipt and the scan, never for a log."""
-
-    keys: tuple[SessionKey, ...] = ()
-    versions: tuple[int, ...] = ()
-    counts: Mapping[str, int] = field(default_factory=dict)
-    messages: tuple[str, ...] = ()
-    """The text of each message."""
-    strings: tuple[str, ...] = ()
-    """Every text that the rows held: of messages, constraints, summaries, recalled blocks."""
-    terms: tuple[str, ...] = ()
-    """Keywords that no remaining message has."""
-    vectors: tuple[bytes, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Postings:
     """Where one term stands in a session, ascending by seq."""
@@ -169,7 +155,7 @@ class Past:
     """Every summary that was ever saved, by version, ascending."""
 
 
-class Store(Protocol):
+class Store(Keeps, Rebuilds, Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
     A method that writes is one transaction: when it returns, its effect survives a
@@ -398,24 +384,6 @@ class Store(Protocol):
 
     def vector_keys(self, model: str) -> list[SessionKey]:
         """Sessions that have vectors of this model."""
-        ...
-
-    # Forgetting and closing
-
-    def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
-        """Delete the session's log and all that came of it."""
-        ...
-
-    def erase(self, *, owner: str, session: str | None = None, now: datetime) -> Erased:
-        """Delete a session, or all of an owner's, with everything that came of them; tombstones stay."""
-        ...
-
-    def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
-        """Put tombstones in the place of entries, and delete what came of them.
-
-        Summaries that saw one go, and recalled blocks that quote one; constraints said in one; its
-        keywords and vectors.
-        """
         ...
 
     def close(self) -> None:

@@ -31,9 +31,19 @@ ENTRY_COLUMNS = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def utc_now() -> datetime:
+    """The present moment."""
+    return datetime.now(UTC)
+
+
 def to_micros(moment: datetime) -> int:
     """Microseconds since 1970, exactly."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def micros_of(span: timedelta) -> int:
+    """Microseconds, exactly."""
+    return span // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 4
+SCHEMA = 6
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -51,7 +51,16 @@ sessions = Table(
     # Up to which entry a model looked for constraints, and whether the owner's hold here.
     Column("refined_seq", Integer, nullable=False, server_default="0", default=0),
     Column("shares_constraints", Integer, nullable=False, server_default="1", default=1),
+    # The version at which a worker last found nothing left to do. Without an index: a turn's commit
+    # would have to keep it, and a worker that looks at every session's row is quick enough.
+    Column("worked_version", Integer, nullable=False, server_default="0", default=0),
     Column("created_at", BigInteger, nullable=False),
+    # When somebody last wrote to it, and what its messages count together.
+    Column("updated_at", BigInteger, nullable=False, server_default="0", default=0),
+    Column("tokens", BigInteger, nullable=False, server_default="0", default=0),
+    # Microseconds that it lives on after each write, and until when; both empty if it has no end.
+    Column("ttl", BigInteger),
+    Column("expires_at", BigInteger),
     UniqueConstraint("owner", "session"),
     sqlite_autoincrement=True,
 )
@@ -197,4 +206,6 @@ tombstones = Table(
     Column("version", Integer, nullable=False),
     Column("last_seq", Integer, nullable=False),
     Column("forgotten_at", BigInteger, nullable=False),
+    # Its time to live: an id that begins anew has the one that it had.
+    Column("ttl", BigInteger),
 )

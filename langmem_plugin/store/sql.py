@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
@@ -12,26 +13,36 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import Commit, Past, Snapshot
-from langmem_plugin.store.rows import from_micros, summary_of
+from langmem_plugin.store.rows import from_micros, summary_of, utc_now
 from langmem_plugin.store.sql_constraints import SqlConstraints, constraints_in_force
 from langmem_plugin.store.sql_derived import SqlDerived, newest_summary
 from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
+from langmem_plugin.store.sql_keeping import SqlKeeping
 from langmem_plugin.store.sql_log import SqlLog, read_entries
+from langmem_plugin.store.sql_rebuild import SqlRebuild
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
+from langmem_plugin.store.sql_work import SqlWork
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork):
+class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlRebuild, SqlWork):
     """A `Store` on a SQL database; this one opens SQLite."""
 
-    def __init__(self, url: str, *, writer: str = "") -> None:
-        database, postings = self._open(url), PostingCache()
+    def __init__(
+        self,
+        url: str,
+        *,
+        writer: str = "",
+        clock: Callable[[], datetime] = utc_now,
+        ttl: timedelta | None = None,
+    ) -> None:
+        database, postings = self._open(url, clock=clock, ttl=ttl), PostingCache()
         SqlLog.__init__(self, database, postings, writer=writer)
         SqlDerived.__init__(self, database, postings, writer=writer)
 
-    def _open(self, url: str) -> SqlDatabase:
-        return SqlDatabase(url)
+    def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
+        return SqlDatabase(url, clock=clock, ttl=ttl)
 
     @property
     def database(self) -> SqlDatabase:

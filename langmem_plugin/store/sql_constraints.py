@@ -15,7 +15,7 @@ from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
-from langmem_plugin.store.sql_sessions import Change, new_version, session_row
+from langmem_plugin.store.sql_sessions import LIVING, Change, moment, new_version, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
 _KEPT_OUT = (
@@ -24,6 +24,16 @@ _KEPT_OUT = (
         _SESSIONS.owner == bindparam("owner"),
         _SESSIONS.session == bindparam("session"),
         _SESSIONS.shares_constraints == 0,
+        LIVING,
+    )
+    .exists()
+)
+_OVER = (
+    select(_SESSIONS.id)
+    .where(
+        _SESSIONS.owner == bindparam("owner"),
+        _SESSIONS.session == bindparam("session"),
+        _SESSIONS.expires_at <= bindparam("moment"),
     )
     .exists()
 )
@@ -32,7 +42,10 @@ _EVERY = (
     select(schema.constraints)
     .where(
         _TABLE.owner == bindparam("owner"),
-        or_(_TABLE.session == bindparam("session"), and_(_TABLE.scope == "owner", not_(_KEPT_OUT))),
+        or_(
+            and_(_TABLE.session == bindparam("session"), or_(_TABLE.scope == "owner", not_(_OVER))),
+            and_(_TABLE.scope == "owner", not_(_KEPT_OUT)),
+        ),
     )
     .order_by(_TABLE.position)
 )
@@ -163,23 +176,29 @@ class SqlConstraints:
             connection.execute(update(sessions).where(sessions.c.id == row["id"]).values(refined_seq=upto))
             if not fresh:
                 return ()
-            _, version = new_version(connection, key, fresh[0].created_at, list(map(_change, fresh)), self._writer)
+            _, version = new_version(
+                connection, key, fresh[0].created_at, list(map(_change, fresh)), self._writer, prolongs=False
+            )
             return tuple(_insert(connection, key, constraint, version) for constraint in fresh)
 
 
 def constraints_in_force(connection: Connection, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
     """The active constraints at this moment, in creation order; what expired is left out."""
-    values = {"owner": key.owner, "session": key.session, "now": to_micros(now)}
+    values = _values(connection, key, now=to_micros(now))
     return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
 
 
 def _read(connection: Connection, key: SessionKey, query: Select[Any] = _EVERY) -> tuple[Constraint, ...]:
-    values = {"owner": key.owner, "session": key.session}
+    values = _values(connection, key)
     return tuple(map(constraint_of, connection.execute(query, values).mappings()))
 
 
+def _values(connection: Connection, key: SessionKey, **more: object) -> dict[str, object]:
+    return {"owner": key.owner, "session": key.session, "moment": moment(connection), **more}
+
+
 def _one(connection: Connection, key: SessionKey, constraint_id: str) -> Constraint:
-    values = {"owner": key.owner, "session": key.session, "id": constraint_id}
+    values = _values(connection, key, id=constraint_id)
     row = connection.execute(_ONE, values).mappings().first()
     if row is None:
         raise ConstraintNotFound(constraint_id)

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, select, update
 
 from langmem_plugin.messages import Message, dump_json, forgotten, load_json
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
-from langmem_plugin.store.protocol import Erased
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
 from langmem_plugin.store.sql_log import chunks
-from langmem_plugin.store.sql_sessions import new_version, session_row, subject_of
+from langmem_plugin.store.sql_sessions import VECTORS_LEFT, drop_session, held_row, new_version, session_row
 
-_CHILDREN = (
-    schema.events,
-    schema.postings,
-    schema.embeddings,
-    schema.summaries,
-    schema.staged,
-    schema.messages,
-    schema.turns,
-)
 _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
     (schema.staged, ("body", "message_id", "turn_id")),
@@ -54,7 +46,7 @@ class SqlErasure:
             if not keep_constraints:
                 mine = (table.c.owner == key.owner) & (table.c.session == key.session)
                 connection.execute(delete(table).where(mine, table.c.scope == "session"))
-            row = session_row(connection, key)
+            row = held_row(connection, key)
             if row is None:
                 return
             self._drop(connection, row, now=row["created_at"])
@@ -78,6 +70,23 @@ class SqlErasure:
         self._database.checkpoint()
         return erased
 
+    def erase_expired(self, *, now: datetime, limit: int) -> Erased:
+        """See `Store.erase_expired`."""
+        seen = _Seen()
+        constraints, sessions = schema.constraints.c, schema.sessions.c
+        over = sessions.expires_at <= to_micros(now)
+        with self._database.write() as connection:
+            query = select(schema.sessions).where(over).order_by(sessions.expires_at, sessions.id).limit(limit)
+            for row in connection.execute(query.with_for_update()).mappings().all():
+                mine = (constraints.owner == row["owner"]) & (constraints.session == row["session"])
+                seen.constraints(connection, mine & (constraints.scope == "session"))
+                seen.session(connection, row)
+                self._drop(connection, row, now=to_micros(now))
+            left = connection.execute(delete(schema.meta).where(schema.meta.c.key == VECTORS_LEFT)).rowcount
+            erased = replace(seen.done(connection), vectors_left=bool(left))
+        self._database.checkpoint()
+        return erased
+
     def erase_messages(self, key: SessionKey, seqs: Sequence[int], *, now: datetime) -> Erased:
         """See `Store.erase_messages`."""
         seen = _Seen()
@@ -94,7 +103,9 @@ class SqlErasure:
             if not rows:
                 return Erased()
             gone = [row["seq"] for row in rows]
-            _, version = new_version(connection, key, now, [("forgotten", str(len(rows)), "")], self._writer)
+            _, version = new_version(
+                connection, key, now, [("forgotten", str(len(rows)), "")], self._writer, prolongs=False
+            )
             seen.keys.append(key)
             seen.versions.append(version)
             for row in rows:
@@ -126,7 +137,11 @@ class SqlErasure:
             connection.execute(
                 update(schema.sessions)
                 .where(schema.sessions.c.id == session["id"])
-                .values(erased_version=version, terms=session["terms"] - terms)
+                .values(
+                    erased_version=version,
+                    terms=session["terms"] - terms,
+                    tokens=session["tokens"] - sum(row["tokens"] for row in rows),
+                )
             )
             erased = seen.done(connection)
             self._postings.forget(session["id"])
@@ -155,18 +170,7 @@ class SqlErasure:
         return found
 
     def _drop(self, connection: Connection, row: RowMapping, *, now: int) -> None:
-        """Delete a session's rows; its tombstone keeps the version, so that a later one goes on from there."""
-        for child in _CHILDREN:
-            connection.execute(delete(child).where(child.c.session_id == row["id"]))
-        connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
-        subject = subject_of(connection, SessionKey(row["owner"], row["session"]))
-        table = schema.tombstones
-        connection.execute(delete(table).where(table.c.subject == subject))
-        connection.execute(
-            insert(table).values(
-                subject=subject, version=row["version"] + 1, last_seq=row["last_seq"], forgotten_at=now
-            )
-        )
+        drop_session(connection, row, now=now)
         self._postings.forget(row["id"])
 
 

@@ -13,7 +13,7 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_row, to_micros
 from langmem_plugin.store.sql_events import constraints_at
-from langmem_plugin.store.sql_sessions import begin_session, head_of, note_events, session_row
+from langmem_plugin.store.sql_sessions import begin_session, head_of, note_events, prolonged, session_row
 
 
 class SqlFork:
@@ -44,6 +44,7 @@ class SqlFork:
                     values["id"] = _new_id(constraint.id, to)
                     connection.execute(insert(schema.constraints).values(**values))
             terms = select(func.sum(schema.postings.c.count)).where(schema.postings.c.session_id == child["id"])
+            tokens = select(func.sum(messages.tokens)).where(messages.session_id == child["id"])
             connection.execute(
                 update(schema.sessions)
                 .where(schema.sessions.c.id == child["id"])
@@ -52,6 +53,9 @@ class SqlFork:
                     last_seq=last,
                     documents=last,
                     terms=connection.scalar(terms) or 0,
+                    tokens=connection.scalar(tokens) or 0,
+                    ttl=parent["ttl"],
+                    **prolonged(connection, parent, now),
                     history_tokens=parent["history_tokens"],
                     erased_version=min(parent["erased_version"], version),
                 )

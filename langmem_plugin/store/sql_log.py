@@ -29,7 +29,16 @@ from langmem_plugin.store.rows import (
     staged_of,
     to_micros,
 )
-from langmem_plugin.store.sql_sessions import EMPTY_HEAD, begin_session, head_of, note_events, session_row
+from langmem_plugin.store.sql_sessions import (
+    EMPTY_HEAD,
+    LIVING,
+    begin_session,
+    head_of,
+    moment,
+    note_events,
+    prolonged,
+    session_row,
+)
 
 _BATCH = 500
 """Values in one IN list; SQLite of some builds takes no more than 999."""
@@ -70,23 +79,26 @@ class SqlLog:
 
     def keys(self, *, owner: str | None = None) -> list[SessionKey]:
         """See `Store.keys`."""
-        query = select(schema.sessions.c.owner, schema.sessions.c.session).order_by(schema.sessions.c.id)
+        query = select(schema.sessions.c.owner, schema.sessions.c.session).where(LIVING).order_by(schema.sessions.c.id)
         if owner is not None:
             query = query.where(schema.sessions.c.owner == owner)
         with self._database.read() as connection:
-            return [SessionKey(*row) for row in connection.execute(query)]
+            return [SessionKey(*row) for row in connection.execute(query, {"moment": moment(connection)})]
 
     # Turns
 
     def stage(self, key: SessionKey, turn_id: str, staged: Sequence[Staged], *, position: int, now: datetime) -> None:
         """See `Store.stage`."""
         with self._database.write() as connection:
-            session_id = begin_session(connection, key, now)["id"]
+            session = begin_session(connection, key, now)
+            session_id = session["id"]
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
             if staged and _is_staged(connection, session_id, turn_id, staged, position):
                 return
+            if session["ttl"] is not None:
+                _set_session(connection, session_id, **prolonged(connection, session, now))
             held = {"holder": self._holder, "held_until": to_micros(now + HELD)}
             if state is None:
                 connection.execute(
@@ -171,7 +183,7 @@ class SqlLog:
                 connection.execute(
                     insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version)
                 )
-            documents, terms = _add_postings(connection, session_id, write.terms, first)
+            documents, terms = add_postings(connection, session_id, write.terms, first)
             _add_constraints(connection, key, write, first, version)
             changes = [("turn", turn_id, str(len(write.staged)))]
             changes += [("constraint", new.id, new.state.value) for new in write.constraints]
@@ -183,8 +195,9 @@ class SqlLog:
                 "documents": session["documents"] + documents,
                 "terms": session["terms"] + terms,
                 "history_tokens": write.history_tokens or session["history_tokens"],
+                "tokens": session["tokens"] + sum(one.tokens for one in write.staged),
             }
-            connection.execute(_CHANGED, {"row": session_id, **changed})
+            connection.execute(_CHANGED, {"row": session_id, **changed, **prolonged(connection, session, now)})
         self._postings.wrote((session_id, session["erased_version"]), first, write.terms)
         return Head(
             version=version,
@@ -299,6 +312,10 @@ def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Se
     return list(connection.scalars(query)) == [dump_json(one.message.to_json()) for one in staged]
 
 
+def _set_session(connection: Connection, session_id: int, **values: object) -> None:
+    connection.execute(update(schema.sessions).where(schema.sessions.c.id == session_id).values(**values))
+
+
 def _set_turn(connection: Connection, session_id: int, turn_id: str, **values: object) -> None:
     connection.execute(update(schema.turns).where(_is_turn(schema.turns, session_id, turn_id)).values(**values))
 
@@ -343,9 +360,10 @@ def _message_rows(
     ]
 
 
-def _add_postings(
+def add_postings(
     connection: Connection, session_id: int, terms: Sequence[Mapping[str, int]], first: int
 ) -> tuple[int, int]:
+    """Keep the keywords of messages from number `first` on; gives how many messages and terms there are."""
     rows: list[dict[str, Any]] = []
     total = 0
     for offset, counts in enumerate(terms):

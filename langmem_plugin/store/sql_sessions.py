@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, or_, select, text, update
 
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
-from langmem_plugin.store.rows import Row, to_micros
+from langmem_plugin.store.rows import Row, micros_of, to_micros
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
 _SESSION = select(schema.sessions).where(
@@ -20,10 +20,28 @@ _SESSION = select(schema.sessions).where(
 _LOCKED = _SESSION.with_for_update()
 """For writing, where writers do not wait for each other anyway."""
 
+LIVING = or_(schema.sessions.c.expires_at.is_(None), schema.sessions.c.expires_at > bindparam("moment"))
+"""Sessions whose time is not over."""
+
 # Another process may make it at the same moment.
 _NEW_SESSION = text(
     "INSERT INTO sessions (owner, session, version, last_seq, history_tokens, documents, terms, erased_version, "
-    "created_at) VALUES (:owner, :session, :version, 0, 0, 0, 0, 0, :created_at) ON CONFLICT DO NOTHING"
+    "tokens, created_at, updated_at, ttl, expires_at) VALUES (:owner, :session, :version, 0, 0, 0, 0, 0, "
+    "0, :created_at, :created_at, :ttl, :expires_at) ON CONFLICT DO NOTHING"
+)
+
+_NOTE = text("INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT DO NOTHING")
+VECTORS_LEFT = "vectors_left"
+"""A row of meta: vectors of a session that ended in a write may still be in an index."""
+
+_CHILDREN = (
+    schema.events,
+    schema.postings,
+    schema.embeddings,
+    schema.summaries,
+    schema.staged,
+    schema.messages,
+    schema.turns,
 )
 
 Change: TypeAlias = tuple[str, str, str]
@@ -34,7 +52,32 @@ EMPTY_HEAD = Head(version=0, last_seq=0, history_tokens=0)
 
 
 def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
-    """The one place where owner and session become a row (guarantee G7)."""
+    """The session's row; None if there is none, or if its time is over."""
+    row = held_row(connection, key)
+    return None if row is None or is_over(connection, row) else row
+
+
+def moment(connection: Connection) -> int:
+    """The present by the store's clock, in microseconds."""
+    return to_micros(connection.get_execution_options()["langmem_clock"]())
+
+
+def is_over(connection: Connection, row: Row) -> bool:
+    """Whether the session's time to live is over; nothing of it is read any more, whether it was swept or not."""
+    return row["expires_at"] is not None and row["expires_at"] <= moment(connection)
+
+
+def prolonged(connection: Connection, row: Row, now: datetime) -> dict[str, int | None]:
+    """The columns that say when a session was written to and until when it lives, as a write at `now` leaves them.
+
+    Its life is counted by the store's clock, so that an import of old messages does not end at once.
+    """
+    ttl = row["ttl"]
+    return {"updated_at": to_micros(now), "expires_at": None if ttl is None else moment(connection) + ttl}
+
+
+def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
+    """The one place where owner and session become a row, over or not (guarantee G7)."""
     options = connection.get_execution_options()
     rows: dict[SessionKey, RowMapping | None] | None = options.get("langmem_rows")
     if rows is not None and key in rows:  # one transaction, one answer
@@ -54,12 +97,30 @@ def subject_of(connection: Connection, key: SessionKey) -> str:
 
 
 def new_version(
-    connection: Connection, key: SessionKey, now: datetime, changes: Sequence[Change], writer: str
+    connection: Connection,
+    key: SessionKey,
+    now: datetime,
+    changes: Sequence[Change],
+    writer: str,
+    *,
+    prolongs: bool = True,
 ) -> tuple[int, int]:
-    """Count one more version; gives the session's row id and its new version."""
+    """Count one more version; gives the session's row id and its new version.
+
+    Args:
+        connection: That writes.
+        key: The session.
+        now: The present moment.
+        changes: What made the version.
+        writer: Who changed it.
+        prolongs: Whether the session lives on from now; not for what is made behind it.
+    """
     row = begin_session(connection, key, now)
     version = row["version"] + 1
-    connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
+    lives = prolonged(connection, row, now) if prolongs else {}
+    connection.execute(
+        update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version, **lives)
+    )
     note_events(connection, row["id"], version, changes, writer=writer, at=to_micros(now))
     return row["id"], version
 
@@ -91,24 +152,58 @@ def note_events(
 
 
 def begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
-    """The session's row, made if there is none."""
-    row = session_row(connection, key)
-    if row is not None:
+    """The session's row, made if there is none; one whose time is over begins anew."""
+    row = held_row(connection, key)
+    if row is not None and not is_over(connection, row):
         return row
-    query = select(schema.tombstones.c.version).where(schema.tombstones.c.subject == subject_of(connection, key))
+    if row is not None:
+        end_session(connection, row, now)
+    tombs = schema.tombstones.c
+    query = select(tombs.version, tombs.ttl).where(tombs.subject == subject_of(connection, key))
+    tomb = connection.execute(query).first()
+    ttl = None if tomb is None else tomb.ttl
+    if ttl is None and (general := connection.get_execution_options()["langmem_ttl"]) is not None:
+        ttl = micros_of(general)
     connection.execute(
         _NEW_SESSION,
         {
             "owner": key.owner,
             "session": key.session,
             "created_at": to_micros(now),
-            "version": connection.scalar(query) or 0,
+            "version": 0 if tomb is None else tomb.version,
+            "ttl": ttl,
+            "expires_at": None if ttl is None else moment(connection) + ttl,
         },
     )
-    row = session_row(connection, key)
+    row = held_row(connection, key)
     if row is None:
         raise LookupError("a session that was just made is not there")
     return row
+
+
+def end_session(connection: Connection, row: Row, now: datetime) -> None:
+    """Delete a session whose time is over and that somebody writes to again, before the sweep saw it."""
+    table, vectors = schema.constraints.c, schema.embeddings.c
+    mine = (table.owner == row["owner"]) & (table.session == row["session"]) & (table.scope == "session")
+    connection.execute(delete(schema.constraints).where(mine))
+    if connection.scalar(select(vectors.seq).where(vectors.session_id == row["id"]).limit(1)) is not None:
+        connection.execute(_NOTE, {"key": VECTORS_LEFT, "value": "1"})
+    drop_session(connection, row, now=to_micros(now))
+
+
+def drop_session(connection: Connection, row: Row, *, now: int) -> None:
+    """Delete a session's rows; its tombstone keeps the version, so that a later one goes on from there."""
+    for child in _CHILDREN:
+        connection.execute(delete(child).where(child.c.session_id == row["id"]))
+    connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
+    subject = subject_of(connection, SessionKey(row["owner"], row["session"]))
+    table = schema.tombstones
+    connection.execute(delete(table).where(table.c.subject == subject))
+    connection.execute(
+        insert(table).values(
+            subject=subject, version=row["version"] + 1, last_seq=row["last_seq"], forgotten_at=now, ttl=row["ttl"]
+        )
+    )
 
 
 def head_of(row: Row) -> Head:
