@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.access import Access, opened_by
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
@@ -21,6 +22,7 @@ from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
@@ -35,7 +37,6 @@ from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
-from langmem_plugin.transfer import Progress, Transferred, export_lines, import_lines
 from langmem_plugin.watching import Confirm, Watcher, Watchers
 
 _SYNC_WAIT_S = 60.0
@@ -46,7 +47,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping, Rebuilding):
+class Memory(Keeping, Access, Porting, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -232,6 +233,22 @@ class Memory(Keeping, Rebuilding):
             session.set_ttl(ttl)
         return session
 
+    def session_by_key(self, secret: str, *, session: str | None = None) -> Session:
+        """The session that a key opens; see `issue_key`.
+
+        Args:
+            secret: What `issue_key` gave, as it came back.
+            session: The session that is wanted; needed for a key to all of an owner's sessions.
+
+        Raises:
+            KeyRefused: The key was never issued, was revoked, has expired, or opens another session. The
+                error is the same for all of them.
+        """
+        if self._closed:
+            raise StoreClosed
+        key = opened_by(self._engine, secret, session)
+        return self.session(key.session, owner=key.owner)
+
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
 
@@ -291,41 +308,6 @@ class Memory(Keeping, Rebuilding):
         if message is not None and session is None:
             raise InvalidSetting("session", session, "name the session that the message is in")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
-
-    def export_lines(
-        self, *, owner: str | None = None, session: str | None = None, progress: Progress | None = None
-    ) -> Iterator[str]:
-        """Sessions as JSON Lines: messages, the summary, constraints; vectors are made anew where they are read.
-
-        Args:
-            owner: Whose; everybody's if not given.
-            session: One session of that owner.
-            progress: Called with how many messages are out.
-
-        Example:
-            >>> from langmem_plugin import Memory
-            >>> with Memory.open() as old, Memory.open() as new:
-            ...     version = old.session("trip", owner="ann").add("I live in Lyon.")
-            ...     moved = new.import_lines(old.export_lines())
-            ...     moved.messages
-            1
-        """
-        return export_lines(self._engine, self._keys(owner, session), progress=progress)
-
-    def import_lines(
-        self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
-    ) -> Transferred:
-        """Write sessions that `export_lines` gave; a turn that is there already adds nothing.
-
-        Args:
-            lines: An open file, for example; read as they are written.
-            owner: Whose they become; as they were, if not given.
-            progress: Called with how many messages were read.
-
-        Raises:
-            InvalidMessage: A line is no such line; what came before it is there. Repair it and read all again.
-        """
-        return import_lines(self._engine, lines, owner=owner, progress=progress)
 
     def recall(self, query: str, *, owner: str, k: int = 10, only: RecallFilter | None = None) -> list[tuple[str, Hit]]:
         """What matters for a question in any session of an owner: (session id, hit), best first, at most `k`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -259,6 +259,21 @@ class SessionQuery:
     offset: int = 0
     expired: bool = False
     """Those whose time is over and that were not swept yet, instead of those that live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    """A key to an owner's sessions, or to one of them, as the store holds it: without its secret."""
+
+    id: str
+    """Its public part: names it in lists and to revoke it."""
+    owner: str
+    session: str | None
+    """The one session that it opens; None: each of the owner's."""
+    digest: str = field(repr=False)
+    """SHA-256 of the secret, hex."""
+    created_at: datetime
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
