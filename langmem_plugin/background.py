@@ -39,7 +39,14 @@ def projections_of(
     if config.summary.enabled:
         found.append(
             SummaryProjection(
-                store, model=summarizer, plan=plan, high=high, counter=counter, config=_fitting(config), told=told
+                store,
+                model=summarizer,
+                plan=plan,
+                high=high,
+                counter=counter,
+                config=_fitting(config),
+                told=told,
+                alone=store.alone,
             )
         )
     if vectors is not None and embedder is not None:

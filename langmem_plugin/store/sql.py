@@ -56,6 +56,10 @@ class SqlStore(
         """See `Store.reading`."""
         return self._database.reading()
 
+    def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
+        """True inside if no other process works behind on that session, as far as this backend can tell."""
+        return self._database.alone(f"{key.owner}\0{key.session}")
+
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""
         with self._database.read() as connection:
