@@ -8,6 +8,7 @@ from datetime import datetime
 from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.measures import Observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.consolidation import ConsolidationProjection
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import Refined, RefinementProjection
 from langmem_plugin.projections.summary import SummaryProjection
@@ -55,6 +56,10 @@ def projections_of(
         found.append(
             RefinementProjection(store, model=extractor, config=config.constraints, clock=clock, listener=refined)
         )
+        if config.constraints.when_full == "consolidate":
+            found.append(
+                ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
+            )
     return tuple(found)
 
 
