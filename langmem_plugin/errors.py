@@ -14,12 +14,15 @@ LangmemPluginError
 ├── ConstraintNotFound (LookupError)
 ├── ConstraintMissing                  a request lacks constraints that are in force
 ├── MessageNotFound (LookupError)      no such message in the session's log
+├── KeyRefused                         a session key that opens nothing
 ├── StoreError
 │   ├── StoreUnavailable               the database cannot be reached or opened
 │   ├── StoreClosed                    the memory was closed
 │   ├── SchemaTooNew                   written by a newer release
+│   ├── StoreLost                      the server dropped what was acknowledged
 │   └── StoreCorrupt                   the file is not what it should be
 ├── VectorsLocked                      another process writes the vector index
+├── WorkerRunning                      another process works on a SQLite file
 ├── ServerFailed                       a chat server cannot be reached, refuses or breaks off
 └── ModelFailed                        a summariser, extractor or embedder failed
 ```
@@ -150,6 +153,13 @@ class MessageNotFound(LangmemPluginError, LookupError):
         super().__init__(f"no message {message!r} in this session's log; session.history() lists them")
 
 
+class KeyRefused(LangmemPluginError):
+    """A key opens nothing: never issued, revoked, expired, or of another session; it does not say which."""
+
+    def __init__(self) -> None:
+        super().__init__("the key opens no such session; issue a new one with memory.issue_key(...)")
+
+
 class StoreError(LangmemPluginError):
     """The database failed; the driver's error is the cause."""
 
@@ -182,6 +192,16 @@ class SchemaTooNew(StoreError):
         )
 
 
+class StoreLost(StoreError):
+    """The server no longer has something that was acknowledged: evicted, deleted by hand, or lost in a restart."""
+
+    def __init__(self, where: str, what: str, advice: str) -> None:
+        self.where = where
+        self.what = what
+        self.advice = advice
+        super().__init__(f"{where}: {what}; {advice}")
+
+
 class StoreCorrupt(StoreError):
     """The file is not a readable database of this package."""
 
@@ -200,6 +220,17 @@ class VectorsLocked(LangmemPluginError):
         super().__init__(
             f"the vector index in {folder} is written by process {pid}; "
             "run a Chroma server (`chroma run`) and give its http:// address to share it"
+        )
+
+
+class WorkerRunning(LangmemPluginError):
+    """Another worker works on this SQLite file, and one is all that a file takes."""
+
+    def __init__(self, where: str, pid: str) -> None:
+        self.where = where
+        self.pid = pid
+        super().__init__(
+            f"process {pid} works on {where} already; stop it first, or use PostgreSQL for several workers"
         )
 
 

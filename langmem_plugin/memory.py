@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.access import Access, opened_by
+from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
-from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.config import MemoryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
-from langmem_plugin.projections.lane import Projection
-from langmem_plugin.projections.refinement import RefinementProjection
+from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
-from langmem_plugin.projections.vectors import VectorProjection
+from langmem_plugin.projections.worker import Worker
+from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
-from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
-from langmem_plugin.transfer import Progress, Transferred, export_lines, import_lines
-from langmem_plugin.watching import Confirm, Watcher, Watchers
+from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
 """How long a commit waits for the work behind where that was asked for."""
@@ -47,7 +48,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping):
+class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -56,7 +57,7 @@ class Memory(Keeping):
 
     def __init__(
         self,
-        store: SqlStore,
+        store: Store,
         *,
         config: MemoryConfig,
         counter: TokenCounter,
@@ -68,6 +69,7 @@ class Memory(Keeping):
         confirm: Confirm | None = None,
         extractor: ChatModel | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -77,29 +79,24 @@ class Memory(Keeping):
         self._closed = False
         self._sessions: OrderedDict[SessionKey, Session] = OrderedDict()
         told = observers()
-        projections: list[Projection] = []
-        if config.summary.enabled:
-            projections.append(
-                SummaryProjection(
-                    store,
-                    model=summarizer,
-                    plan=self._plan,
-                    high=self._high,
-                    counter=counter,
-                    config=_fitting(config),
-                    told=told,
-                )
-            )
-        if vectors is not None and embedder is not None:
-            projections.append(VectorProjection(store, embedder, vectors, text=embedded_text))
-        if extractor is not None and config.constraints.enabled:
-            projections.append(
-                RefinementProjection(
-                    store, model=extractor, config=config.constraints, clock=clock, listener=self._refined
-                )
-            )
-        self._projections = tuple(projections)
-        self._runner = Runner(projections, told=told)
+        self._projections = projections_of(
+            store,
+            config=config,
+            counter=counter,
+            summarizer=summarizer,
+            embedder=embedder,
+            vectors=vectors,
+            extractor=extractor,
+            clock=clock,
+            plan=self._plan,
+            high=self._high,
+            refined=self._refined,
+            told=told,
+        )
+        self._done_with = worked_with(summarizer, embedder, extractor)
+        self._background = background
+        self._told = told
+        self._runner = Runner(self._projections if background else (), told=told)
         eraser = Eraser(store, vectors, folder, clock=clock, let_go=self._let_go)
         self._engine = Engine(
             store=store,
@@ -112,9 +109,11 @@ class Memory(Keeping):
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
-            watchers=Watchers(confirm),
+            watchers=(watchers := Watchers(confirm)),
             observers=told,
         )
+        self._expiring = Expiring(store, watchers, clock)
+        watchers.heard = self._expiring.heard
 
     @classmethod
     def open(
@@ -131,13 +130,14 @@ class Memory(Keeping):
         clock: Callable[[], datetime] = _utc_now,
         confirm: Confirm | None = None,
         sync: bool = False,
+        background: bool = True,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
                 `sqlite://` for one that lives as long as the process, or
-                `postgresql://user:password@host/database`.
+                `postgresql://user:password@host/database`, or `redis://host:6379/0?prefix=app`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -151,7 +151,8 @@ class Memory(Keeping):
                 `summarizer` takes. It can only point at the user's own words, and what it finds
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
             vectors: The folder of the Chroma index, or the http address of a Chroma
-                server; beside the database file if not given.
+                server; beside the database file if not given. "exact" for none: every search
+                looks at all vectors of its session.
             writer: Who changes sessions through this memory, for `Session.events`.
             clock: The present moment, aware, in UTC.
             confirm: Asked about each constraint that is only proposed, right after the turn
@@ -159,22 +160,29 @@ class Memory(Keeping):
                 leaves it proposed, and so does an exception.
             sync: For scripts: a turn's commit returns when what is behind it is done, summaries by
                 a model included (at most a minute). A conversation should never wait for that.
+            background: Whether this process works behind its conversations. Without, it starts no
+                thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
 
         Raises:
             InvalidSetting: An argument cannot work.
             MissingExtra: A package that the embedder needs is not installed.
             StoreUnavailable: The database cannot be opened or written.
             StoreCorrupt: The file is not a database of this package.
+            StoreLost: A Redis server has sessions and no longer their directory.
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
+        if sync and not background:
+            raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
+        if background and extractor is None and config.constraints.when_full == "consolidate":
+            raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
-            where = vectors or _beside(store)
+            where = None if vectors == "exact" else vectors or _beside(store)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -189,6 +197,7 @@ class Memory(Keeping):
                 confirm=confirm,
                 extractor=as_chat_model(extractor),
                 sync=sync,
+                background=background,
             )
         except BaseException:
             store.close()
@@ -226,21 +235,26 @@ class Memory(Keeping):
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+            self._expiring.look(key)
         if ttl is not None:
             session.set_ttl(ttl)
         return session
 
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
+    def session_by_key(self, secret: str, *, session: str | None = None) -> Session:
+        """The session that a key opens; see `issue_key`.
 
-        It is called in the thread that made the change, after the change is durable, and
-        should be quick. What it raises is logged by its class and changes nothing. That a
-        constraint expires is no event: it is found when constraints are read.
+        Args:
+            secret: What `issue_key` gave, as it came back.
+            session: The session that is wanted; needed for a key to all of an owner's sessions.
 
-        Returns:
-            A function that ends the subscription.
+        Raises:
+            KeyRefused: The key was never issued, was revoked, has expired, or opens another session. The
+                error is the same for all of them.
         """
-        return self._engine.watchers.add(watcher)
+        if self._closed:
+            raise StoreClosed
+        key = opened_by(self._engine, secret, session)
+        return self.session(key.session, owner=key.owner)
 
     def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
         """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
@@ -290,42 +304,6 @@ class Memory(Keeping):
             raise InvalidSetting("session", session, "name the session that the message is in")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
 
-    def export_lines(
-        self, *, owner: str | None = None, session: str | None = None, progress: Progress | None = None
-    ) -> Iterator[str]:
-        """Sessions as JSON Lines: messages, the summary, constraints; vectors are made anew where they are read.
-
-        Args:
-            owner: Whose; everybody's if not given.
-            session: One session of that owner.
-            progress: Called with how many messages are out.
-
-        Example:
-            >>> from langmem_plugin import Memory
-            >>> with Memory.open() as old, Memory.open() as new:
-            ...     version = old.session("trip", owner="ann").add("I live in Lyon.")
-            ...     moved = new.import_lines(old.export_lines())
-            ...     moved.messages
-            1
-        """
-        keys = [key for key in self._store.keys(owner=owner) if session in (None, key.session)]
-        return export_lines(self._engine, keys, progress=progress)
-
-    def import_lines(
-        self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
-    ) -> Transferred:
-        """Write sessions that `export_lines` gave; a turn that is there already adds nothing.
-
-        Args:
-            lines: An open file, for example; read as they are written.
-            owner: Whose they become; as they were, if not given.
-            progress: Called with how many messages were read.
-
-        Raises:
-            InvalidMessage: A line is no such line; what came before it is there. Repair it and read all again.
-        """
-        return import_lines(self._engine, lines, owner=owner, progress=progress)
-
     def recall(self, query: str, *, owner: str, k: int = 10, only: RecallFilter | None = None) -> list[tuple[str, Hit]]:
         """What matters for a question in any session of an owner: (session id, hit), best first, at most `k`.
 
@@ -339,11 +317,34 @@ class Memory(Keeping):
         ]
         return sorted(found, key=lambda one: -(one[1].score + one[1].keyword + (one[1].vector or 0.0)))[:k]
 
+    def worker(self, *, poll_s: float = 1.0, at_once: int = 32) -> Worker:
+        """What works behind the conversations of all processes that have this database open.
+
+        Args:
+            poll_s: How often to look for sessions that changed, seconds.
+            at_once: Sessions that it claims at one time, at most.
+
+        Raises:
+            InvalidSetting: This memory was opened with its own background work on, or in memory.
+            WorkerRunning: The database is a SQLite file and has a worker; PostgreSQL takes many.
+        """
+        if self._background:
+            raise InvalidSetting("background", True, "open the memory of a worker with background=False")
+        return Worker(
+            self._store,
+            self._projections,
+            done_with=self._done_with,
+            poll_s=poll_s,
+            at_once=at_once,
+            told=self._told,
+        )
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything behind has caught up: summaries and vectors.
 
         Returns:
             False if it has not within `timeout_s`, or if a model keeps failing; see `status`.
+            True at once with `background=False`: what workers do is not waited for.
         """
         return self._runner.wait(timeout_s)
 
@@ -362,6 +363,7 @@ class Memory(Keeping):
             if self._closed:
                 return
             self._closed = True
+        self._expiring.close()
         self._runner.close(timeout_s)
         if self._vectors is not None:
             self._vectors.close()
@@ -420,12 +422,6 @@ class Memory(Keeping):
             self._vectors.erase([key])
 
 
-def _fitting(config: MemoryConfig) -> SummaryConfig:
-    """The summary's settings, its length bounded by what the budget lets into a request."""
-    most = max(32, min(config.summary.max_tokens, config.budget.tokens("summary")))
-    return config.summary.model_copy(update={"max_tokens": most})
-
-
-def _beside(store: SqlStore) -> Path | None:
+def _beside(store: Store) -> Path | None:
     path = store.database.path
     return None if path is None else path.with_name(path.name + ".vectors")

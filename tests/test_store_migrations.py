@@ -20,11 +20,13 @@ def undo(path):
             ALTER TABLE sessions DROP COLUMN erased_version;
             ALTER TABLE messages DROP COLUMN forgotten_version;
             DROP TABLE tombstones;
+            DROP TABLE access_keys;
             ALTER TABLE turns DROP COLUMN holder;
             ALTER TABLE turns DROP COLUMN held_until;
             DROP TABLE events;
             ALTER TABLE sessions DROP COLUMN refined_seq;
             ALTER TABLE sessions DROP COLUMN shares_constraints;
+            ALTER TABLE sessions DROP COLUMN worked_version;
             ALTER TABLE constraints DROP COLUMN pinned;
             ALTER TABLE constraints DROP COLUMN display;
             ALTER TABLE sessions DROP COLUMN updated_at;

@@ -50,6 +50,15 @@ class StandIn(Protocol):
         ...
 
 
+@runtime_checkable
+class PutsOff(Protocol):
+    """A projection that wants to know when a session's work has to wait."""
+
+    def put_off(self, key: SessionKey) -> None:
+        """Told when the work failed or the model rests; quick, and never raises."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """Bounds, retries and the circuit breaker of a lane."""
@@ -94,6 +103,7 @@ class Lane:
         self.name = projection.name
         self._projection = projection
         self._can_stand_in = isinstance(projection, StandIn)
+        self._put_off = projection.put_off if isinstance(projection, PutsOff) else None
         self._pace = pace
         self._observers = observers() if told is None else told
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
@@ -304,6 +314,8 @@ class Lane:
         self._ready.pop(key, None)
         self._parked[key] = due
         heapq.heappush(self._due, (due, next(self._order), key))
+        if self._put_off is not None:
+            self._put_off(key)
 
     def _wake(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:

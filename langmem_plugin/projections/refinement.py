@@ -31,8 +31,12 @@ _ANSWER_TOKENS = 1_500
 _TIMEOUT_S = 60.0
 
 
-class _Listener(Protocol):
-    def __call__(self, key: SessionKey, events: list[ConstraintEvent]) -> None: ...
+class Refined(Protocol):
+    """Told what a model's look changed."""
+
+    def __call__(self, key: SessionKey, events: list[ConstraintEvent]) -> None:
+        """Called after the changes are durable."""
+        ...
 
 
 class RefinementProjection:
@@ -47,7 +51,7 @@ class RefinementProjection:
         model: ChatModel,
         config: ConstraintsConfig,
         clock: Callable[[], datetime],
-        listener: _Listener,
+        listener: Refined,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._store = store

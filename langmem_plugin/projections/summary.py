@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -29,6 +31,8 @@ _SAVE_EVERY_CHUNKS = 16
 """Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
+_MEANWHILE_S = 0.02
+"""Another process that only looked is done by then."""
 _WORDS_PER_TOKEN = 0.6
 _FEW_FACTS = 8
 """Text with fewer facts than this says nothing about a summary's quality."""
@@ -38,6 +42,10 @@ _TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
 
 class SummaryStore(Protocol):
     """What the summary needs of a store."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Have what this thread reads inside see one state."""
+        ...
 
     def head(self, key: SessionKey) -> Head | None:
         """Where the session stands; None if it was never written or was forgotten."""
@@ -122,6 +130,7 @@ class SummaryProjection:
         high: Callable[[Head], int] | None = None,
         timeout_s: float = 120.0,
         told: Observers | None = None,
+        alone: Callable[[SessionKey], AbstractContextManager[bool]] | None = None,
     ) -> None:
         """Prepare; nothing is read or called here.
 
@@ -137,6 +146,8 @@ class SummaryProjection:
                 session of this head; so the same entries need not be read for each turn.
             timeout_s: A model that has not answered by then has failed.
             told: Who is told of each summary that is kept.
+            alone: Gives True inside where no other process works on that session, so that
+                of several processes on one database one reads what leaves, or asks its model.
         """
         self._store = store
         self._model = None if model is None else TimeLimited(model, timeout_s=timeout_s)
@@ -147,6 +158,7 @@ class SummaryProjection:
         self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
+        self._alone = alone or (lambda _key: nullcontext(True))
         self._standing = Standing(high or (lambda _head: -1))
 
     def advance(self, key: SessionKey) -> bool:
@@ -159,13 +171,28 @@ class SummaryProjection:
             ModelFailed: The model failed or answered what cannot be a summary; nothing
                 was changed, and the same call may be made again.
         """
-        if self._model is None:
-            return self._cover(key)
-        head = self._store.head(key)
-        if head is None or not self._config.enabled:
-            self._forget(key)
+        if self._settled(key):
             return False
-        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+        for pause_s in (0.0, _MEANWHILE_S):
+            time.sleep(pause_s)
+            with self._alone(key) as alone:
+                if alone:
+                    return self._cover(key) if self._model is None else self._read_on(key, self._model)
+        return False  # who is at it looks again afterwards
+
+    def _settled(self, key: SessionKey) -> bool:
+        """Whether a short look says that nothing is due."""
+        with self._store.reading():
+            head = self._store.head(key)
+            if head is None or not self._config.enabled:
+                self._forget(key)
+                return True
+            return self._standing.fits(key, head, lambda after: self._store.entries(key, after=after))
+
+    def _read_on(self, key: SessionKey, model: ChatModel) -> bool:
+        """One call of the model; True if there may be more to do."""
+        head = self._store.head(key)
+        if head is None:
             return False
         of_model, shown = self._store.summaries(key)
         upto = of_model.upto_seq if of_model else 0
@@ -184,10 +211,10 @@ class SummaryProjection:
                 erased=head.erased,
             )
         chunk = self._next_chunk(key, way)
-        text = self._summarised(self._model, way.text, chunk.text)
+        text = self._summarised(model, way.text, chunk.text)
         if self._config.min_quality:
             constraints = [constraint.text for constraint in self._store.active_constraints(key)]
-            text = self._good(self._model, text, old=way.text, chunk=chunk.text, constraints=constraints)
+            text = self._good(model, text, old=way.text, chunk=chunk.text, constraints=constraints)
         way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
         if way.upto < way.target:
             self._remember(key, way)
@@ -204,14 +231,16 @@ class SummaryProjection:
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""
-        self._cover(key)
+        if self._settled(key):
+            return
+        with self._alone(key) as alone:
+            if alone:
+                self._cover(key)
 
     def _cover(self, key: SessionKey) -> bool:
         """Save an extract where one is due; True if there may be more to do."""
         head = self._store.head(key)
-        if head is None or not self._config.enabled:
-            return False
-        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+        if head is None:
             return False
         _, shown = self._store.summaries(key)
         upto = shown.upto_seq if shown else 0

@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, StoreUnavailable
+from langmem_plugin.store.claims import PostgresClaims
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
@@ -61,6 +62,10 @@ class PostgresDatabase(SqlDatabase):
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
+
+    def claims(self) -> PostgresClaims:
+        """See `SqlDatabase.claims`."""
+        return PostgresClaims(self._engine)
 
     def by_bytes(self, column: ColumnElement[str]) -> ColumnElement[str]:
         """See `SqlDatabase.by_bytes`; the server's own order may be a language's."""
@@ -149,13 +154,62 @@ class PostgresStore(SqlStore):
 
 
 _TRIED_AGAIN = (
-    "abort", "active_constraints", "add_constraint", "commit", "constraints", "count_vectors", "end_constraint",
-    "entries", "entries_at", "erase", "erase_expired", "erase_messages", "events", "find", "forget", "head",
-    "keys", "keyword_stats", "keyword_stats_at", "mark_constraint", "owner_infos", "past", "pending",
-    "postings", "refined_upto", "replace_constraint", "said_in_rows", "save_refined", "save_summary",
-    "save_vectors", "seqs_of", "session_infos", "set_ttl", "share_constraints", "shares_constraints",
-    "skip_vectors", "snapshot", "snapshot_at", "stage", "summaries", "turn_state", "unembedded",
-    "vector_keys", "vectors", "vectors_of",
+    "abort",
+    "access_keys",
+    "active_constraints",
+    "add_constraint",
+    "add_key",
+    "begin_work",
+    "behind",
+    "commit",
+    "constraints",
+    "count_vectors",
+    "drop_summaries",
+    "end_constraint",
+    "end_keys",
+    "entries",
+    "entries_at",
+    "erase",
+    "erase_expired",
+    "erase_messages",
+    "events",
+    "find",
+    "forget",
+    "head",
+    "key_of",
+    "keys",
+    "keyword_stats",
+    "keyword_stats_at",
+    "keywords",
+    "mark_constraint",
+    "owner_infos",
+    "past",
+    "pending",
+    "postings",
+    "refined_upto",
+    "replace_constraint",
+    "replace_keywords",
+    "restore_constraints",
+    "said_in_rows",
+    "save_refined",
+    "save_summary",
+    "save_vectors",
+    "save_worked",
+    "seqs_of",
+    "session_infos",
+    "set_ttl",
+    "share_constraints",
+    "shares_constraints",
+    "skip_vectors",
+    "snapshot",
+    "snapshot_at",
+    "stage",
+    "summaries",
+    "turn_state",
+    "unembedded",
+    "vector_keys",
+    "vectors",
+    "vectors_of",
 )  # fmt: skip
 """All but `fork`: whether a branch that is there is one's own cannot be told."""
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 5
+SCHEMA = 7
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -51,6 +51,9 @@ sessions = Table(
     # Up to which entry a model looked for constraints, and whether the owner's hold here.
     Column("refined_seq", Integer, nullable=False, server_default="0", default=0),
     Column("shares_constraints", Integer, nullable=False, server_default="1", default=1),
+    # The version at which a worker last found nothing left to do. Without an index: a turn's commit
+    # would have to keep it, and a worker that looks at every session's row is quick enough.
+    Column("worked_version", Integer, nullable=False, server_default="0", default=0),
     Column("created_at", BigInteger, nullable=False),
     # When somebody last wrote to it, and what its messages count together.
     Column("updated_at", BigInteger, nullable=False, server_default="0", default=0),
@@ -205,4 +208,18 @@ tombstones = Table(
     Column("forgotten_at", BigInteger, nullable=False),
     # Its time to live: an id that begins anew has the one that it had.
     Column("ttl", BigInteger),
+)
+
+# Keys that applications hand out; the secret itself is nowhere.
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", Text, nullable=False),
+    # Empty (NULL) for a key to all of the owner's sessions.
+    Column("session", Text),
+    Column("digest", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index("access_keys_by_owner", "owner", "session"),
 )
