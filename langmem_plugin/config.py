@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.summary_prompts import SummaryPrompts
 from langmem_plugin.windows import get_context_window
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -178,6 +179,11 @@ class SummaryConfig(_Settings):
     max_tokens: Annotated[int, Field(ge=32)] = 600
     chunk_tokens: Annotated[int, Field(ge=128)] = 3_000
     """How much of the leaving text one call of the summariser reads."""
+    by_period: bool = True
+    """In long sessions, once the notes fill half of their room: each part gets notes of its own, and the oldest are merged.
+    Otherwise all notes are rewritten for each part."""
+    prompts: SummaryPrompts = Field(default_factory=SummaryPrompts)
+    """What the summariser is asked."""
     min_quality: Share = 0.0
     """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
     Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
