@@ -180,7 +180,7 @@ class SummaryConfig(_Settings):
     chunk_tokens: Annotated[int, Field(ge=128)] = 3_000
     """How much of the leaving text one call of the summariser reads."""
     by_period: bool = True
-    """In long sessions, once the notes fill half of their room: each part gets notes of its own, and the oldest are merged.
+    """In long sessions, once the notes fill half of their room: each part gets notes of its own, the oldest are merged.
     Otherwise all notes are rewritten for each part."""
     prompts: SummaryPrompts = Field(default_factory=SummaryPrompts)
     """What the summariser is asked."""
