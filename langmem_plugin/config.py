@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +26,10 @@ MAX_TTL_S = 36_500 * 86_400.0
 
 Preset: TypeAlias = Literal["customer_support", "coding_assistant", "roleplay", "knowledge_assistant", "multi_agent"]
 """The situations that `MemoryConfig.preset` knows."""
+
+
+_TAKEN = frozenset({"system", "constraints", "summary", "window", "recall", "documents", "new", "tools"})
+"""Names of parts that every request has."""
 
 
 class _Settings(BaseModel):
@@ -154,6 +159,10 @@ class Budget(_Settings):
     def tokens(self, portion: Portion) -> int:
         """A segment's limit in tokens, whichever way it was given."""
         amount: int | float = getattr(self, portion)
+        return self.share(amount)
+
+    def share(self, amount: float) -> int:
+        """An amount in tokens: a whole number as it is, a decimal number as a share of the prompt."""
         return amount if isinstance(amount, int) else int(amount * self.prompt)
 
 
@@ -239,6 +248,17 @@ class SpendConfig(_Settings):
     """Calls of the model within one turn: stops a tool loop that does not end."""
 
 
+class SegmentConfig(_Settings):
+    """A named part of the request for texts of the application's own."""
+
+    budget: Amount = 0.20
+    """At most this, of the prompt."""
+    priority: int = 0
+    """Where not all have room, the segments with the lowest are cut first; "documents" has 0."""
+    stable: bool = True
+    """Stands before the conversation, for texts that seldom change; otherwise with the new message."""
+
+
 class MemoryConfig(_Settings):
     """Everything a memory can be told; every field has a default that works."""
 
@@ -248,6 +268,10 @@ class MemoryConfig(_Settings):
     recall: RecallConfig = Field(default_factory=RecallConfig)
     constraints: ConstraintsConfig = Field(default_factory=ConstraintsConfig)
     spend: SpendConfig = Field(default_factory=SpendConfig)
+    segments: Mapping[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], SegmentConfig] = Field(
+        default_factory=dict
+    )
+    """Named parts for texts of the application's own, in the order in which they stand; see `Document.segment`."""
     open_sessions: Annotated[int, Field(ge=1)] = 1_024
     """Sessions kept ready in memory; the least recently used are let go and read again on demand."""
     ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
@@ -255,6 +279,13 @@ class MemoryConfig(_Settings):
     give one of its own."""
     max_message_chars: Annotated[int, Field(gt=0)] = 8_000_000
     """A longer message is refused with `InvalidMessage`."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        for name in self.segments:
+            if name in _TAKEN:
+                raise InvalidSetting("segments", name, f"use other names than {', '.join(sorted(_TAKEN))}")
+        return self
 
     @classmethod
     def preset(cls, name: Preset, **overrides: Any) -> MemoryConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from typing import Any, Self
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
-from langmem_plugin.context.window import plan
+from langmem_plugin.context.request import DocumentSource
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
@@ -27,7 +27,7 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.worker import Worker
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
@@ -67,6 +67,7 @@ class Memory(Keeping):
         extractor: ChatModel | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -85,8 +86,6 @@ class Memory(Keeping):
             vectors=vectors,
             extractor=extractor,
             clock=clock,
-            plan=self._plan,
-            high=self._high,
             refined=self._refined,
             told=told,
         )
@@ -108,6 +107,7 @@ class Memory(Keeping):
             eraser=eraser,
             watchers=Watchers(confirm),
             observers=told,
+            documents=documents,
         )
 
     @classmethod
@@ -126,6 +126,7 @@ class Memory(Keeping):
         confirm: Confirm | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -157,6 +158,8 @@ class Memory(Keeping):
                 a model included (at most a minute). A conversation should never wait for that.
             background: Whether this process works behind its conversations. Without, it starts no
                 thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
+            documents: Your own texts for each request, in every adapter: called with the message
+                and `owner=`, `session=`; see `Document.segment`. They are never stored.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -190,6 +193,7 @@ class Memory(Keeping):
                 extractor=as_chat_model(extractor),
                 sync=sync,
                 background=background,
+                documents=documents,
             )
         except BaseException:
             store.close()
@@ -408,16 +412,6 @@ class Memory(Keeping):
         behind = [f"{name}: {work.done} done, {work.queued} queued" for name, work in self._runner.status().items()]
         keys = self._store.keys()
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
-
-    def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        head = self._store.head(key)
-        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
-
-    def _high(self, head: Head) -> int:
-        return int(self._room(head) * self.config.window.high)
-
-    def _room(self, head: Head) -> int:
-        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""
