@@ -9,6 +9,7 @@ from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.context.window import plan
 from langmem_plugin.measures import Observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.consolidation import ConsolidationProjection
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import Refined, RefinementProjection
 from langmem_plugin.projections.summary import SummaryProjection
@@ -46,6 +47,7 @@ def projections_of(
                 counter=counter,
                 config=_fitting(config),
                 told=told,
+                alone=store.alone,
             )
         )
     if vectors is not None and embedder is not None:
@@ -54,6 +56,10 @@ def projections_of(
         found.append(
             RefinementProjection(store, model=extractor, config=config.constraints, clock=clock, listener=refined)
         )
+        if config.constraints.when_full == "consolidate":
+            found.append(
+                ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
+            )
     return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from langmem_plugin.errors import InvalidSetting
@@ -181,6 +181,17 @@ class WindowConfig(_Settings):
         return self
 
 
+def _as_prompts(given: object) -> object:
+    """Prompts as a file holds them: templates by name."""
+    if not isinstance(given, Mapping):
+        return given
+    known = SummaryPrompts.__slots__
+    for name, text in given.items():
+        if name not in known or not isinstance(text, str):
+            raise InvalidSetting("prompts", name, f"give texts for {', '.join(known)}")
+    return SummaryPrompts(**given)
+
+
 class SummaryConfig(_Settings):
     """The rolling summary of what left the window."""
 
@@ -191,7 +202,7 @@ class SummaryConfig(_Settings):
     by_period: bool = True
     """In long sessions, once the notes fill half of their room: each part gets notes of its own, the oldest are merged.
     Otherwise all notes are rewritten for each part."""
-    prompts: SummaryPrompts = Field(default_factory=SummaryPrompts)
+    prompts: Annotated[SummaryPrompts, BeforeValidator(_as_prompts)] = Field(default_factory=SummaryPrompts)
     """What the summariser is asked."""
     min_quality: Share = 0.0
     """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
@@ -231,6 +242,9 @@ class ConstraintsConfig(_Settings):
     """What would be proposed past it is not kept, so that a flood of pasted text fills nothing."""
     max_chars: Annotated[int, Field(ge=16)] = 600
     """A longer statement is only proposed."""
+    when_full: Literal["error", "consolidate"] = "error"
+    """What becomes of a request in which the constraints do not fit: `BudgetTooSmall`; or first, those for which the
+    `extractor` found shorter words, behind, stand in these, if every word of weight is the same and in order."""
 
 
 class SpendConfig(_Settings):

@@ -14,6 +14,7 @@ LangmemPluginError
 ├── ConstraintNotFound (LookupError)
 ├── ConstraintMissing                  a request lacks constraints that are in force
 ├── MessageNotFound (LookupError)      no such message in the session's log
+├── KeyRefused                         a session key that opens nothing
 ├── StoreError
 │   ├── StoreUnavailable               the database cannot be reached or opened
 │   ├── StoreClosed                    the memory was closed
@@ -149,6 +150,13 @@ class MessageNotFound(LangmemPluginError, LookupError):
     def __init__(self, message: str | int) -> None:
         self.message = message
         super().__init__(f"no message {message!r} in this session's log; session.history() lists them")
+
+
+class KeyRefused(LangmemPluginError):
+    """A key opens nothing: never issued, revoked, expired, or of another session; it does not say which."""
+
+    def __init__(self) -> None:
+        super().__init__("the key opens no such session; issue a new one with memory.issue_key(...)")
 
 
 class StoreError(LangmemPluginError):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from langmem_plugin.access import Access, opened_by
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
@@ -17,14 +18,17 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.worker import Worker
+from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
@@ -34,8 +38,7 @@ from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
-from langmem_plugin.transfer import Progress, Transferred, export_lines, import_lines
-from langmem_plugin.watching import Confirm, Watcher, Watchers
+from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
 """How long a commit waits for the work behind where that was asked for."""
@@ -45,7 +48,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping):
+class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -105,10 +108,12 @@ class Memory(Keeping):
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
-            watchers=Watchers(confirm),
+            watchers=(watchers := Watchers(confirm)),
             observers=told,
             documents=documents,
         )
+        self._expiring = Expiring(store, watchers, clock)
+        watchers.heard = self._expiring.heard
 
     @classmethod
     def open(
@@ -172,6 +177,8 @@ class Memory(Keeping):
         if sync and not background:
             raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
+        if background and extractor is None and config.constraints.when_full == "consolidate":
+            raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
@@ -231,21 +238,26 @@ class Memory(Keeping):
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+            self._expiring.look(key)
         if ttl is not None:
             session.set_ttl(ttl)
         return session
 
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
+    def session_by_key(self, secret: str, *, session: str | None = None) -> Session:
+        """The session that a key opens; see `issue_key`.
 
-        It is called in the thread that made the change, after the change is durable, and
-        should be quick. What it raises is logged by its class and changes nothing. That a
-        constraint expires is no event: it is found when constraints are read.
+        Args:
+            secret: What `issue_key` gave, as it came back.
+            session: The session that is wanted; needed for a key to all of an owner's sessions.
 
-        Returns:
-            A function that ends the subscription.
+        Raises:
+            KeyRefused: The key was never issued, was revoked, has expired, or opens another session. The
+                error is the same for all of them.
         """
-        return self._engine.watchers.add(watcher)
+        if self._closed:
+            raise StoreClosed
+        key = opened_by(self._engine, secret, session)
+        return self.session(key.session, owner=key.owner)
 
     def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
         """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
@@ -294,42 +306,6 @@ class Memory(Keeping):
         if message is not None and session is None:
             raise InvalidSetting("session", session, "name the session that the message is in")
         return self._engine.eraser.forget(owner, session, message, whole_turn=whole_turn)
-
-    def export_lines(
-        self, *, owner: str | None = None, session: str | None = None, progress: Progress | None = None
-    ) -> Iterator[str]:
-        """Sessions as JSON Lines: messages, the summary, constraints; vectors are made anew where they are read.
-
-        Args:
-            owner: Whose; everybody's if not given.
-            session: One session of that owner.
-            progress: Called with how many messages are out.
-
-        Example:
-            >>> from langmem_plugin import Memory
-            >>> with Memory.open() as old, Memory.open() as new:
-            ...     version = old.session("trip", owner="ann").add("I live in Lyon.")
-            ...     moved = new.import_lines(old.export_lines())
-            ...     moved.messages
-            1
-        """
-        keys = [key for key in self._store.keys(owner=owner) if session in (None, key.session)]
-        return export_lines(self._engine, keys, progress=progress)
-
-    def import_lines(
-        self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
-    ) -> Transferred:
-        """Write sessions that `export_lines` gave; a turn that is there already adds nothing.
-
-        Args:
-            lines: An open file, for example; read as they are written.
-            owner: Whose they become; as they were, if not given.
-            progress: Called with how many messages were read.
-
-        Raises:
-            InvalidMessage: A line is no such line; what came before it is there. Repair it and read all again.
-        """
-        return import_lines(self._engine, lines, owner=owner, progress=progress)
 
     def recall(self, query: str, *, owner: str, k: int = 10, only: RecallFilter | None = None) -> list[tuple[str, Hit]]:
         """What matters for a question in any session of an owner: (session id, hit), best first, at most `k`.
@@ -390,6 +366,7 @@ class Memory(Keeping):
             if self._closed:
                 return
             self._closed = True
+        self._expiring.close()
         self._runner.close(timeout_s)
         if self._vectors is not None:
             self._vectors.close()

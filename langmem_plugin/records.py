@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
@@ -94,7 +94,8 @@ class Constraint:
     text: str
     """A verbatim span of a committed user message, or what the application added by hand."""
     display: str = ""
-    """For people: the statement as a model understood it, pronouns resolved; never sent to a model."""
+    """For people: the statement as a model understood it, pronouns resolved. Sent only where the constraints are too
+    many for the budget and `when_full` is "consolidate", and only if it keeps every word of weight of `text`."""
     state: ConstraintState = ConstraintState.ACTIVE
     scope: Literal["session", "owner"] = "session"
     source: Literal["rule", "model", "app"]
@@ -117,7 +118,17 @@ class Constraint:
 
 
 ConstraintChange: TypeAlias = Literal[
-    "stated", "proposed", "added", "confirmed", "superseded", "revoked", "edited", "pinned", "unpinned", "contradicted"
+    "stated",
+    "proposed",
+    "added",
+    "confirmed",
+    "superseded",
+    "revoked",
+    "edited",
+    "pinned",
+    "unpinned",
+    "contradicted",
+    "expired",
 ]
 """What can happen to a constraint; "contradicted" only says that a model thinks so."""
 
@@ -259,6 +270,21 @@ class SessionQuery:
     offset: int = 0
     expired: bool = False
     """Those whose time is over and that were not swept yet, instead of those that live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    """A key to an owner's sessions, or to one of them, as the store holds it: without its secret."""
+
+    id: str
+    """Its public part: names it in lists and to revoke it."""
+    owner: str
+    session: str | None
+    """The one session that it opens; None: each of the owner's."""
+    digest: str = field(repr=False)
+    """SHA-256 of the secret, hex."""
+    created_at: datetime
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

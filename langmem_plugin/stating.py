@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 from uuid import uuid4
 
+from langmem_plugin.config import ConstraintsConfig
 from langmem_plugin.engine import Engine
 from langmem_plugin.errors import ConstraintNotFound, InvalidSetting
 from langmem_plugin.messages import Role
@@ -19,6 +20,7 @@ from langmem_plugin.records import (
     ConstraintEvent,
     ConstraintKind,
     ConstraintState,
+    Entry,
     SessionKey,
 )
 from langmem_plugin.store.protocol import EndedConstraint, NewConstraint, Staged
@@ -84,7 +86,64 @@ def statements(
     with store.reading():
         active = [one for one in store.active_constraints(key) if _holds(one, engine.clock())]
         scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
-    room = _Room(engine, key)
+    return _derived(settings, key, turn_id, staged, active=active, scope=scope, room=_Room(engine, key))
+
+
+def restated(engine: Engine, key: SessionKey, turns: Iterable[tuple[int, Sequence[Entry]]]) -> list[Constraint]:
+    """What the rules find in a log from its beginning, as it would stand now; nothing is written.
+
+    Args:
+        engine: The memory's.
+        key: The session.
+        turns: The version that each turn made, and its entries, in order.
+    """
+    settings, store = engine.config.constraints, engine.store
+    scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
+    found: dict[str, Constraint] = {}
+    for version, entries in turns:
+        staged = [
+            Staged(message=one.message, tokens=one.tokens, counter=one.counter, created_at=one.created_at)
+            for one in entries
+        ]
+        now = entries[0].created_at
+        active = [one for one in found.values() if _holds(one, now)]
+        proposed = sum(one.state is ConstraintState.PROPOSED for one in found.values())
+        room = _Room(engine, key, left=settings.max_proposed - proposed)
+        new, ended = _derived(settings, key, entries[0].turn, staged, active=active, scope=scope, room=room)
+        for one in new:
+            entry = entries[one.position]
+            found[one.id] = Constraint(
+                id=one.id,
+                kind=one.kind,
+                text=one.text,
+                state=one.state,
+                scope=one.scope,
+                source="rule",
+                session=key.session,
+                seq=entry.seq,
+                start=one.start,
+                end=one.end,
+                confidence=one.confidence,
+                created_version=version,
+                created_at=entry.created_at,
+                expires_at=None if one.expires_in is None else entry.created_at + one.expires_in,
+            )
+        for end in ended:
+            over = found[end.id]
+            found[end.id] = replace(over, state=end.state, ended_version=version, superseded_by=end.superseded_by)
+    return list(found.values())
+
+
+def _derived(
+    settings: ConstraintsConfig,
+    key: SessionKey,
+    turn_id: str,
+    staged: Sequence[Staged],
+    *,
+    active: list[Constraint],
+    scope: Literal["session", "owner"],
+    room: _Room,
+) -> tuple[tuple[NewConstraint, ...], tuple[EndedConstraint, ...]]:
     pinned = {one.id for one in active if one.pinned}
     new: list[NewConstraint] = []
     ended: list[EndedConstraint] = []
@@ -112,7 +171,7 @@ def statements(
                     start=found.start,
                     end=found.end,
                     confidence=found.confidence,
-                    expires_in=found.expires_in,
+                    expires_in=found.expires_after(one.created_at),
                 )
             )
             ids.append(stated[-1].id)
@@ -131,10 +190,10 @@ def statements(
 class _Room:
     """How many proposals may still be kept; counted only if there is one."""
 
-    def __init__(self, engine: Engine, key: SessionKey) -> None:
+    def __init__(self, engine: Engine, key: SessionKey, *, left: int | None = None) -> None:
         self._engine = engine
         self._key = key
-        self._left: int | None = None
+        self._left = left
 
     def for_proposal(self) -> bool:
         if self._left is None:

@@ -28,7 +28,19 @@ def test_the_version(capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("demo",), ("chat",), ("inspect",), ("forget",), ("export",), ("import",), ("eval",), ("eval", "overhead")],
+    [
+        (),
+        ("demo",),
+        ("chat",),
+        ("inspect",),
+        ("forget",),
+        ("export",),
+        ("import",),
+        ("verify",),
+        ("rebuild",),
+        ("eval",),
+        ("eval", "overhead"),
+    ],
 )
 def test_every_command_has_help(arguments, capsys):
     """Each command explains itself."""

@@ -21,6 +21,7 @@ from langmem_plugin.errors import StoreUnavailable
 from langmem_plugin.messages import assistant
 from langmem_plugin.store import shared_write, write_lock
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.file_turn import Errands
 from langmem_plugin.store.write_lock import WriteLock
 from langmem_plugin.testing.soak import disturbed
 
@@ -247,3 +248,43 @@ def test_a_shared_commit_that_fails_is_acknowledged_to_nobody(tmp_path, monkeypa
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM meta WHERE key LIKE 'key %'").scalar() == 1
     database.close()
+
+
+def test_processes_write_in_the_order_of_asking(tmp_path):
+    """Three locks on one file, asked for one after the other while it is held, get it in that order."""
+    locks = [WriteLock(tmp_path / "lock") for _ in range(4)]
+    order = []
+
+    def want(number):
+        with locks[number]:
+            order.append(number)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in (1, 2, 3)]
+    with locks[0]:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert order == [1, 2, 3]
+    for lock in locks:
+        lock.close()
+
+
+def test_one_process_at_a_time_is_at_an_errand(tmp_path):
+    """What one is at is refused to others, all else is free, and closing the file frees it."""
+    first, second = Errands(tmp_path / "lock"), Errands(tmp_path / "lock")
+    with (
+        first.alone("a") as mine,
+        first.alone("a") as again,
+        second.alone("a") as theirs,
+        second.alone("b") as other,
+    ):
+        assert (mine, again, theirs, other) == (True, False, False, True)
+    with second.alone("a") as free:
+        assert free
+    with first.alone("a"):
+        first.close()
+        with second.alone("a") as freed:
+            assert freed
+    second.close()

@@ -20,6 +20,7 @@ def undo(path):
             ALTER TABLE sessions DROP COLUMN erased_version;
             ALTER TABLE messages DROP COLUMN forgotten_version;
             DROP TABLE tombstones;
+            DROP TABLE access_keys;
             ALTER TABLE turns DROP COLUMN holder;
             ALTER TABLE turns DROP COLUMN held_until;
             DROP TABLE events;

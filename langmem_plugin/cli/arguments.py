@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from langmem_plugin.cli import commands, storing, working
+from langmem_plugin.cli import commands, rebuilding, storing, working
 from langmem_plugin.cli.evaluations import EVALUATIONS
 
 _EXAMPLES = """\
@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     storing.add_export(kinds.add_parser("export", help="write sessions as JSON Lines"))
     storing.add_import(kinds.add_parser("import", help="read sessions that export wrote"))
     storing.add_forget(kinds.add_parser("forget", help="forget an owner, a session or a message, with a receipt"))
+    rebuilding.add_verify(kinds.add_parser("verify", help="compare what is derived with the log"))
+    rebuilding.add_rebuild(kinds.add_parser("rebuild", help="derive keywords, constraints and summaries again"))
     working.add_worker(kinds.add_parser("worker", help="work behind the conversations of other processes"))
     storing.add_sweep(kinds.add_parser("sweep", help="forget the sessions whose time to live is over"))
     storing.add_sessions(kinds.add_parser("sessions", help="who has which sessions, with counts"))

@@ -15,6 +15,7 @@ from langmem_plugin.context.exchanges import NO_ANSWER, Line, group, join, lines
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.packing import NEED_NOTHING, NEED_SHRINK, Packed, pack, recall_room
 from langmem_plugin.context.request import Context, ContextReport, Document, Item, Segment, View
+from langmem_plugin.context.shorter import told, with_shorter
 from langmem_plugin.context.shown import Shown, without_large
 from langmem_plugin.errors import BudgetTooSmall
 from langmem_plugin.messages import Message, Role, assistant, user
@@ -71,9 +72,14 @@ def assemble(
         BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
             budget, or the constraints exceed their share of it.
     """
-    return _Assembly(
-        view, counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as
-    ).build()
+    parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
+    try:
+        return _Assembly(view, *parts).build()
+    except BudgetTooSmall:
+        fewer = with_shorter(view, config)
+        if fewer is None:
+            raise
+    return told(_Assembly(fewer, *parts).build(), view)
 
 
 @dataclass(slots=True)
@@ -121,8 +127,6 @@ class _Assembly:
         self._count_fixed(system, tools)
         self._split_history()
         self._open_turn()
-
-    # What every request carries
 
     def _count_fixed(self, system: str, tools: Sequence[Mapping[str, Any]]) -> None:
         count = self.counter.count_message
@@ -184,8 +188,6 @@ class _Assembly:
             raise BudgetTooSmall(
                 needed=self.least, available=max(0, self.budget.prompt), constraints=len(self.view.constraints)
             )
-
-    # What is chosen
 
     def build(self) -> Context:
         prompt = self.budget.prompt
@@ -303,8 +305,6 @@ class _Assembly:
             query=anchor.text if anchor is not None else "",
             count=self.counter.count,
         )
-
-    # What is written
 
     def _summary_text(self, summary: str, short: str) -> str:
         return rendering.summary_block(

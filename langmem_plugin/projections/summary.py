@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -14,12 +14,12 @@ from typing import Literal, Protocol
 from langmem_plugin.chat_models import ROLE, TimeLimited
 from langmem_plugin.config import SummaryConfig
 from langmem_plugin.context.extract import extract
-from langmem_plugin.context.sentences import printable, speaker, spoken
 from langmem_plugin.errors import ModelFailed
 from langmem_plugin.measures import Observers, SummaryKept
 from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
+from langmem_plugin.projections.chunks import Chunk, Chunks
 from langmem_plugin.projections.periods import (
     HEADING_TOKENS,
     PERIODS,
@@ -38,6 +38,8 @@ _SAVE_EVERY_CHUNKS = 16
 """Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
+_MEANWHILE_S = 0.02
+"""Another process that only looked is done by then."""
 _WORDS_PER_TOKEN = 0.6
 _FEW_FACTS = 8
 """Text with fewer facts than this says nothing about a summary's quality."""
@@ -45,12 +47,14 @@ _FULL = 0.5
 """From this part of their room on, the notes go on by period."""
 _LEAST_PERIOD = 24
 """With fewer tokens for a period, all notes are rewritten for each chunk."""
-_TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
-"""The conversation is data between these tags: it may not close them."""
 
 
 class SummaryStore(Protocol):
     """What the summary needs of a store."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Have what this thread reads inside see one state."""
+        ...
 
     def head(self, key: SessionKey) -> Head | None:
         """Where the session stands; None if it was never written or was forgotten."""
@@ -104,16 +108,6 @@ class _Unfinished:
     """The head's; if something is forgotten meanwhile, it begins again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    text: str
-    upto: int
-    offset: int
-    since: str
-    until: str
-    """The days of its first and its last message."""
-
-
 class SummaryProjection:
     """Keeps the summary of each session up with what should leave its window.
 
@@ -137,6 +131,7 @@ class SummaryProjection:
         high: Callable[[Head], int] | None = None,
         timeout_s: float = 120.0,
         told: Observers | None = None,
+        alone: Callable[[SessionKey], AbstractContextManager[bool]] | None = None,
     ) -> None:
         """Prepare; nothing is read or called here.
 
@@ -151,16 +146,20 @@ class SummaryProjection:
                 session of this head; so the same entries need not be read for each turn.
             timeout_s: A model that has not answered by then has failed.
             told: Who is told of each summary that is kept.
+            alone: Gives True inside where no other process works on that session, so that
+                of several processes on one database one reads what leaves, or asks its model.
         """
         self._store = store
         self._model = None if model is None else TimeLimited(model, timeout_s=timeout_s)
         self._plan = plan
         self._count = counter.count
         self._config = config
+        self._chunks = Chunks(store, counter.count, config.chunk_tokens)
         self._prompts = config.prompts
         self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
+        self._alone = alone or (lambda _key: nullcontext(True))
         self._standing = Standing(high or (lambda _head: -1))
 
     def advance(self, key: SessionKey) -> bool:
@@ -173,13 +172,28 @@ class SummaryProjection:
             ModelFailed: The model failed or answered what cannot be a summary; nothing
                 was changed, and the same call may be made again.
         """
-        if self._model is None:
-            return self._cover(key)
-        head = self._store.head(key)
-        if head is None or not self._config.enabled:
-            self._forget(key)
+        if self._settled(key):
             return False
-        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+        for pause_s in (0.0, _MEANWHILE_S):
+            time.sleep(pause_s)
+            with self._alone(key) as alone:
+                if alone:
+                    return self._cover(key) if self._model is None else self._read_on(key, self._model)
+        return False  # who is at it looks again afterwards
+
+    def _settled(self, key: SessionKey) -> bool:
+        """Whether a short look says that nothing is due."""
+        with self._store.reading():
+            head = self._store.head(key)
+            if head is None or not self._config.enabled:
+                self._forget(key)
+                return True
+            return self._standing.fits(key, head, lambda after: self._store.entries(key, after=after))
+
+    def _read_on(self, key: SessionKey, model: ChatModel) -> bool:
+        """One call of the model; True if there may be more to do."""
+        head = self._store.head(key)
+        if head is None:
             return False
         of_model, shown = self._store.summaries(key)
         upto = of_model.upto_seq if of_model else 0
@@ -197,8 +211,8 @@ class SummaryProjection:
                 upto=upto,
                 erased=head.erased,
             )
-        chunk = self._next_chunk(key, way)
-        text = self._with_chunk(key, self._model, way, chunk)
+        chunk = self._chunks.next(key, way.upto, way.offset, way.target)
+        text = self._with_chunk(key, model, way, chunk)
         way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
         if way.upto < way.target:
             self._remember(key, way)
@@ -215,14 +229,16 @@ class SummaryProjection:
 
     def stand_in(self, key: SessionKey) -> None:
         """Cover what should leave the window by an extract, without the model."""
-        self._cover(key)
+        if self._settled(key):
+            return
+        with self._alone(key) as alone:
+            if alone:
+                self._cover(key)
 
     def _cover(self, key: SessionKey) -> bool:
         """Save an extract where one is due; True if there may be more to do."""
         head = self._store.head(key)
-        if head is None or not self._config.enabled:
-            return False
-        if self._standing.fits(key, head, lambda after: self._store.entries(key, after=after)):
+        if head is None:
             return False
         _, shown = self._store.summaries(key)
         upto = shown.upto_seq if shown else 0
@@ -259,47 +275,7 @@ class SummaryProjection:
                 return entry.seq
         return target
 
-    def _next_chunk(self, key: SessionKey, way: _Unfinished) -> _Chunk:
-        """The next text to read: whole messages, or a part of one that is longer than a chunk."""
-        limit = self._config.chunk_tokens
-        lines: list[str] = []
-        tokens = 0
-        upto, offset = way.upto, way.offset
-        days: list[str] = []
-        after = upto
-        while entries := self._store.entries(key, after=after, upto=way.target, limit=200):
-            for entry in entries:
-                line = self._line(entry)
-                days.append(day(entry.created_at))
-                rest = f"({speaker(entry.message)}, continued) {line[offset:]}" if offset else line
-                cost = self._count(rest) + 1
-                if tokens + cost > limit:
-                    if lines:
-                        return _Chunk("\n".join(lines), upto, 0, days[0], days[-2])
-                    part = self._beginning(rest, limit)
-                    taken = len(part) - (len(rest) - len(line[offset:]))
-                    return _Chunk(part, upto, offset + max(1, taken), days[0], days[0])
-                lines.append(rest)
-                tokens += cost
-                upto, offset = entry.seq, 0
-            after = upto
-        return _Chunk("\n".join(lines), max(upto, way.target), 0, *(days[:1] + days[-1:] or ["", ""]))
-
-    def _line(self, entry: Entry) -> str:
-        at = entry.created_at
-        text = printable(spoken(entry.message)).strip() or "(nothing)"
-        return f"{speaker(entry.message)}, {at:%Y-%m-%d %H:%M}: {_TAG.sub('[tag]', text)}"
-
-    def _beginning(self, text: str, limit: int) -> str:
-        """The beginning of a text that has at most `limit` tokens, to a word's end where there is one."""
-        # A first guess by length keeps each count small next to a text of a megabyte.
-        end = min(len(text), limit * 4)
-        while end > 1 and (counted := self._count(text[:end])) > limit:
-            end = max(1, min(end - 1, math.floor(end * limit / counted)))
-        word = text.rfind(" ", end // 2, end)
-        return text[: word + 1] if word > 0 and end < len(text) else text[:end]
-
-    def _with_chunk(self, key: SessionKey, model: ChatModel, way: _Unfinished, chunk: _Chunk) -> str:
+    def _with_chunk(self, key: SessionKey, model: ChatModel, way: _Unfinished, chunk: Chunk) -> str:
         """The notes with what the chunk adds: rewritten as a whole, or by period once they fill their room."""
         periods = periods_of(way.text)
         source, most = self._count(chunk.text), self._config.max_tokens
@@ -354,7 +330,7 @@ class SummaryProjection:
             raise ModelFailed(ROLE, f"its answer cannot be cut to {limit} tokens")
         return text
 
-    def _good(self, key: SessionKey, model: ChatModel, asked: str, *, limit: int, chunk: _Chunk) -> str:
+    def _good(self, key: SessionKey, model: ChatModel, asked: str, *, limit: int, chunk: Chunk) -> str:
         """The model's notes, or a second try at them that lacks less.
 
         Raises:

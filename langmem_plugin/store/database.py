@@ -28,6 +28,7 @@ from langmem_plugin.errors import (
 )
 from langmem_plugin.store import schema
 from langmem_plugin.store.claims import Claims, FileClaims
+from langmem_plugin.store.file_turn import Errands
 from langmem_plugin.store.migrations import migrate
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.shared_write import SharedWrites
@@ -68,6 +69,7 @@ class SqlDatabase:
         self._shared = _Shared()
         lock = None if self.path is None else self.path.with_name(self.path.name + ".lock")
         self._write_lock = WriteLock(lock)
+        self._errands = None if lock is None else Errands(lock)
         self._shared_writes = SharedWrites(self._write_lock, self._begin_write)
         self._engine = self._open_engine()
         if self.path is not None and sqlite3.sqlite_version_info < _SAFE_SQLITE:
@@ -142,6 +144,15 @@ class SqlDatabase:
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
 
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """True inside if no other process, or memory, on this file is inside with that name; always, off files."""
+        if self._errands is None:
+            yield True
+            return
+        with self.translated(), self._errands.alone(name) as mine:
+            yield mine
+
     def _begin_write(self) -> Connection:
         self._check_open()
         connection = self._engine.connect().execution_options(langmem_write=True)
@@ -201,6 +212,8 @@ class SqlDatabase:
             self._closed = True
             self._engine.dispose()
         self._write_lock.close()
+        if self._errands is not None:
+            self._errands.close()
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from langmem_plugin.records import OwnerInfo, SessionInfo, SessionKey, SessionQuery
+from langmem_plugin.records import AccessKey, OwnerInfo, SessionInfo, SessionKey, SessionQuery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Keeps(Protocol):
         ...
 
     def erase_expired(self, *, now: datetime, limit: int) -> Erased:
-        """Delete at most `limit` sessions whose time is over, longest over first, as `erase` does.
+        """Delete at most `limit` sessions whose time is over, longest over first, as `erase` does; and expired keys.
 
         One that is written to meanwhile stays. No keys if there is none.
         """
@@ -54,6 +54,22 @@ class Keeps(Protocol):
 
     def owner_infos(self, *, prefix: str = "", limit: int | None = None, offset: int = 0) -> list[OwnerInfo]:
         """Who has sessions or constraints here, by name in the order of code points."""
+        ...
+
+    def add_key(self, access: AccessKey) -> None:
+        """Keep a key; one with this id is there already: nothing changes."""
+        ...
+
+    def key_of(self, id: str) -> AccessKey | None:
+        """The key with this public part, expired or not; None if it was never issued or was revoked."""
+        ...
+
+    def access_keys(self, *, owner: str, session: str | None = None) -> list[AccessKey]:
+        """An owner's keys, or those of one session alone, in the order of issue."""
+        ...
+
+    def end_keys(self, *, owner: str, session: str | None = None, id: str | None = None) -> int:
+        """Delete an owner's keys, or one session's, or that one of them; gives how many. `erase` deletes them, too."""
         ...
 
     def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:

@@ -77,6 +77,17 @@ MIGRATIONS = (
         "workers: up to where a session was worked off",
         ("ALTER TABLE sessions ADD COLUMN worked_version INTEGER NOT NULL DEFAULT 0",),
     ),
+    Migration(
+        7,
+        "session keys",
+        (
+            (
+                "CREATE TABLE access_keys (id VARCHAR(32) NOT NULL PRIMARY KEY, owner TEXT NOT NULL, session TEXT, "
+                "digest VARCHAR(64) NOT NULL, created_at BIGINT NOT NULL, expires_at BIGINT)"
+            ),
+            "CREATE INDEX access_keys_by_owner ON access_keys (owner, session)",
+        ),
+    ),
 )
 
 

@@ -24,6 +24,7 @@ from langmem_plugin.records import (
     Summary,
 )
 from langmem_plugin.store.keeping import Keeps
+from langmem_plugin.store.rebuilding import Rebuilds
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
@@ -154,7 +155,7 @@ class Past:
     """Every summary that was ever saved, by version, ascending."""
 
 
-class Store(Keeps, Protocol):
+class Store(Keeps, Rebuilds, Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
     A method that writes is one transaction: when it returns, its effect survives a

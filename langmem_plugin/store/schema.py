@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 6
+SCHEMA = 7
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -208,4 +208,18 @@ tombstones = Table(
     Column("forgotten_at", BigInteger, nullable=False),
     # Its time to live: an id that begins anew has the one that it had.
     Column("ttl", BigInteger),
+)
+
+# Keys that applications hand out; the secret itself is nowhere.
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("owner", Text, nullable=False),
+    # Empty (NULL) for a key to all of the owner's sessions.
+    Column("session", Text),
+    Column("digest", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index("access_keys_by_owner", "owner", "session"),
 )

@@ -20,12 +20,16 @@ from langmem_plugin.store.sql_erase import SqlErasure
 from langmem_plugin.store.sql_events import SqlEvents
 from langmem_plugin.store.sql_fork import SqlFork
 from langmem_plugin.store.sql_keeping import SqlKeeping
+from langmem_plugin.store.sql_keys import SqlKeys
 from langmem_plugin.store.sql_log import SqlLog, read_entries
+from langmem_plugin.store.sql_rebuild import SqlRebuild
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
 from langmem_plugin.store.sql_work import SqlWork
 
 
-class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlWork):
+class SqlStore(
+    SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlKeys, SqlRebuild, SqlWork
+):
     """A `Store` on a SQL database; this one opens SQLite."""
 
     def __init__(
@@ -51,6 +55,10 @@ class SqlStore(SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFor
     def reading(self) -> AbstractContextManager[None]:
         """See `Store.reading`."""
         return self._database.reading()
+
+    def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
+        """True inside if no other process works behind on that session, as far as this backend can tell."""
+        return self._database.alone(f"{key.owner}\0{key.session}")
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""

@@ -18,6 +18,7 @@ from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
+from langmem_plugin.store.sql_keys import of_keys
 from langmem_plugin.store.sql_log import chunks
 from langmem_plugin.store.sql_sessions import VECTORS_LEFT, drop_session, held_row, new_version, session_row
 
@@ -28,6 +29,7 @@ _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.constraints, ("text", "display", "owner", "session")),
     (schema.summaries, ("text",)),
     (schema.sessions, ("owner", "session")),
+    (schema.access_keys, ("owner", "session")),
 )
 """Every column with what somebody said or is called, but for keywords and vectors."""
 
@@ -63,6 +65,7 @@ class SqlErasure:
                 gone &= (constraints.session == session) & (constraints.scope == "session")
                 query = query.where(sessions.session == session)
             seen.constraints(connection, gone)
+            seen.keys_of(connection, owner, session)
             for row in connection.execute(query.with_for_update()).mappings().all():
                 seen.session(connection, row)
                 self._drop(connection, row, now=to_micros(now))
@@ -80,8 +83,11 @@ class SqlErasure:
             for row in connection.execute(query.with_for_update()).mappings().all():
                 mine = (constraints.owner == row["owner"]) & (constraints.session == row["session"])
                 seen.constraints(connection, mine & (constraints.scope == "session"))
+                seen.keys_of(connection, row["owner"], row["session"])
                 seen.session(connection, row)
                 self._drop(connection, row, now=to_micros(now))
+            keys = schema.access_keys
+            connection.execute(delete(keys).where(keys.c.expires_at <= to_micros(now)))
             left = connection.execute(delete(schema.meta).where(schema.meta.c.key == VECTORS_LEFT)).rowcount
             erased = replace(seen.done(connection), vectors_left=bool(left))
         self._database.checkpoint()
@@ -226,6 +232,10 @@ class _Seen:
     def constraints(self, connection: Connection, gone: Any) -> None:
         table = schema.constraints
         self._texts(connection, table, table.c.text, gone)
+
+    def keys_of(self, connection: Connection, owner: str, session: str | None) -> None:
+        gone = connection.execute(delete(schema.access_keys).where(of_keys(owner, session)))
+        self._counts["access_keys"] += gone.rowcount
 
     def summaries(self, connection: Connection, session_id: int, *, from_seq: int) -> None:
         """Those that saw the entry `from_seq`: each stands for everything up to its end."""

@@ -183,7 +183,7 @@ class SqlLog:
                 connection.execute(
                     insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version)
                 )
-            documents, terms = _add_postings(connection, session_id, write.terms, first)
+            documents, terms = add_postings(connection, session_id, write.terms, first)
             _add_constraints(connection, key, write, first, version)
             changes = [("turn", turn_id, str(len(write.staged)))]
             changes += [("constraint", new.id, new.state.value) for new in write.constraints]
@@ -360,9 +360,10 @@ def _message_rows(
     ]
 
 
-def _add_postings(
+def add_postings(
     connection: Connection, session_id: int, terms: Sequence[Mapping[str, int]], first: int
 ) -> tuple[int, int]:
+    """Keep the keywords of messages from number `first` on; gives how many messages and terms there are."""
     rows: list[dict[str, Any]] = []
     total = 0
     for offset, counts in enumerate(terms):

@@ -7,32 +7,22 @@ with this lock no two write, or move the log into the file, at once.
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_NAP_S = 0.000_2
-_NEXT_NAP_S = 0.001
+from langmem_plugin.store.file_turn import FileTurn
+
 _FULL_S = 30.0
-
-
-class WriteLockTimeout(OSError):
-    """Another process has held the database too long."""
-
-    def __init__(self) -> None:
-        super().__init__("the database is locked")
 
 
 class WriteLock:
     """A reentrant lock; threads of this process get it first come, first served.
 
-    Of several processes each has it in turn: who wants it first takes a second lock, and
-    the one that has just written has to queue for that like the others.
+    Processes have it in the order of asking, too: who has just written goes to the end of the line.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,8 +35,7 @@ class WriteLock:
         """Ends what a thread left open when it passed the lock on; a thread that will not carry it on calls this."""
         self._threads = _FirstComeLock(self._came_to_nobody)
         self._path = path
-        self._pid = 0
-        self._files: tuple[int, int] | None = None
+        self._file: FileTurn | None = None
         self._held = False
         """Whether the file is locked: it stays so while threads pass the lock on."""
         self._depth = 0
@@ -99,9 +88,9 @@ class WriteLock:
 
     def close(self) -> None:
         """Let go of the files; they are opened again if the lock is used again."""
-        files, self._files = self._files, None
-        for file in files or ():
-            os.close(file)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def __del__(self) -> None:
         self.close()
@@ -115,31 +104,19 @@ class WriteLock:
             self._threads.release()
 
     def _release_file(self) -> None:
-        if self._held and self._files is not None:
+        if self._held and self._file is not None:
             self._held = False
-            _unlock(self._files[1])
+            self._file.release()
 
     def _acquire_file(self, path: Path) -> None:
-        if self._files is None or self._pid != os.getpid():  # a child shares its parent's locks
+        if self._file is None or self._file.inherited:
             self.close()
-            queue, turn = (_open(path.with_name(path.name + end)) for end in ("", "2"))
-            self._files = (queue, turn)
-            self._pid = os.getpid()
-        queue, turn = self._files
-        until = time.monotonic() + _FULL_S
-        _lock(queue, until, _NEXT_NAP_S)
-        try:
-            _lock(turn, until, _NAP_S)
-        finally:
-            _unlock(queue)
+            self._file = FileTurn(path)
+        self._file.acquire(timeout_s=_FULL_S)
 
 
 def _nothing() -> None:
     pass
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
 
 
 class _FirstComeLock:
@@ -191,30 +168,3 @@ class _FirstComeLock:
         self._count = 1
         following.release()
         return True
-
-
-try:
-    import fcntl
-except ImportError:  # Windows: SQLite's own waiting has to do
-
-    def _lock(file: int, until: float, nap_s: float) -> None:
-        pass
-
-    def _unlock(file: int) -> None:
-        pass
-
-else:
-
-    def _lock(file: int, until: float, nap_s: float) -> None:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise WriteLockTimeout from None
-                time.sleep(nap_s)
-            else:
-                return
-
-    def _unlock(file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)

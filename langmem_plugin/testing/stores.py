@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +21,8 @@ from langmem_plugin.memory import Memory
 from langmem_plugin.messages import FORGOTTEN, Message, Role, Text, ToolCall, assistant, tool_result, user
 from langmem_plugin.records import ConstraintState, Entry, SessionKey
 from langmem_plugin.session import Session
+from langmem_plugin.testing.checks import refused, said
+from langmem_plugin.testing.keeping import KeepingClauses
 
 ODD_TEXTS = (
     "", " ", "\0", "a\0b", "\ud800", "x\udfffy", "\x85", "\u2028", "\u202e", "\ufeff", "🙂", "👨‍👩‍👧", "한국어",
@@ -32,25 +32,7 @@ ODD_TEXTS = (
 """Texts that databases are known to change, refuse or run."""
 
 
-def said(session: Session) -> list[str]:
-    """The texts of the log."""
-    return [entry.message.text for entry in session.history()]
-
-
-def refused(kind: type[BaseException], call: Callable[[], Any]) -> BaseException:
-    """The error of that kind that the call raises.
-
-    Raises:
-        AssertionError: It raised none.
-    """
-    try:
-        call()
-    except kind as error:
-        return error
-    raise AssertionError(f"{kind.__name__} was not raised")
-
-
-class StoreConformance:
+class StoreConformance(KeepingClauses):
     """The clauses; each opens its own memory on `url`, some several."""
 
     def test_a_new_session_is_empty(self, url: str) -> None:
@@ -263,102 +245,6 @@ class StoreConformance:
             assert memory.forget(owner="ann").counts["sessions"] == 1
             assert memory.sessions(owner="ann") == []
             assert len(other.history()) == 4
-
-    def test_a_session_ends_when_its_time_is_over(self, url: str) -> None:
-        """Writing prolongs it; once over, it reads as new, swept or not, and a write begins it anew."""
-        now = [datetime(2026, 1, 1, tzinfo=UTC)]
-        with Memory.open(url, clock=lambda: now[0]) as memory:
-            session, other = memory.session("s", owner="ann", ttl=3_600), memory.session("t", owner="ann")
-            other.add("I never eat eggs.")
-            for _ in range(3):
-                now[0] += timedelta(minutes=50)
-                session.add("The code is quagga-7731. Never suggest flights.", assistant("Noted."))
-            session.add_constraint("Answer in French.", scope="owner")
-            assert session.expires_at == now[0] + timedelta(hours=1)
-            assert len(session.history()) == 6
-            version = session.version
-            turn = session.begin("Hello?")
-            now[0] += timedelta(hours=1)
-            assert (session.history(), session.version) == ([], 0)
-            assert session.info is None
-            assert session.recall("quagga-7731") == []
-            assert [one.text for one in session.constraints(all=True)] == ["Answer in French."]
-            assert "quagga" not in str(session.context("What is the code?").messages)
-            assert memory.sessions(owner="ann") == ["t"]
-            assert list(memory.export_lines(owner="ann", session="s")) == []
-            refused(TurnClosed, turn.commit)
-            memory.session("s", owner="ann").add("Good morning.")
-            assert said(session) == ["Good morning."]
-            assert session.expires_at == now[0] + timedelta(hours=1)
-            assert session.version > version
-            assert [one.text for one in session.constraints(all=True)] == ["Answer in French."]
-            assert memory.sessions(owner="ann") == ["t", "s"]
-            assert len(other.history()) == 1
-
-    def test_a_sweep_forgets_what_is_over(self, url: str) -> None:
-        """Sessions that are over go, with a receipt; those that live, and those without an end, stay whole."""
-        now = [datetime(2026, 1, 1, tzinfo=UTC)]
-        with Memory.open(url, clock=lambda: now[0]) as memory:
-            for number in range(5):
-                session = memory.session(f"s{number}", owner="ann", ttl=timedelta(hours=number + 1))
-                session.add(f"I always carry the item zebra-canary-{number}.", assistant("Noted."))
-            memory.session("kept", owner="bob").add("Hello.", assistant("Hi."))
-            assert memory.sweep() == ()
-            now[0] += timedelta(hours=3)
-            (receipt,) = memory.sweep()
-            assert (receipt.scope, receipt.complete, receipt.counts["sessions"]) == ("expired", True, 3)
-            assert (receipt.counts["messages"], receipt.counts["constraints"]) == (6, 3)
-            assert memory.sweep() == ()
-            assert memory.sessions(owner="ann") == ["s3", "s4"]
-            assert len(memory.session("s4", owner="ann").history()) == 2
-            memory.session("s0", owner="ann").add("Hello.")
-            assert memory.session("s0", owner="ann").expires_at == now[0] + timedelta(hours=1)
-            memory.session("s3", owner="ann").set_ttl(None)
-            now[0] += timedelta(days=1_000)
-            assert memory.sessions(owner="ann") == ["s3"]
-            assert memory.sessions(owner="bob") == ["kept"]
-
-    def test_lists_say_who_has_what(self, url: str) -> None:
-        """Counts of messages, tokens and constraints by session and owner; filters, orders and pages."""
-        now = [datetime(2026, 1, 1, tzinfo=UTC)]
-        with Memory.open(url, clock=lambda: now[0]) as memory:
-            for name in ("b", "a/1", "a/2", "é"):
-                now[0] += timedelta(hours=1)
-                memory.session(name, owner="ann").add("I never drink coffee.", assistant("Noted."))
-            memory.session("b", owner="Bob").add("Hello.")
-            memory.session("b", owner="Bob").add_constraint("Answer in French.", scope="owner")
-            now[0] += timedelta(hours=1)
-            memory.session("b", owner="ann").add("Hello.")
-            infos = {info.session: info for info in memory.list_sessions(owner="ann")}
-            assert list(infos) == ["b", "a/1", "a/2", "é"]
-            info = infos["b"]
-            assert (info.messages, info.version, info.constraints) == (3, 2, 1)
-            assert info.tokens == sum(entry.tokens for entry in memory.session("b", owner="ann").history())
-            assert (info.updated_at, info.created_at) == (now[0], now[0] - timedelta(hours=4))
-
-            def names(**query: Any) -> list[str]:
-                return [info.session for info in memory.list_sessions(**query)]
-
-            assert names(owner="ann", order="updated", newest_first=True) == ["b", "é", "a/2", "a/1"]
-            assert names(owner="ann", order="name") == ["a/1", "a/2", "b", "é"]
-            assert names(owner="ann", prefix="a/") == ["a/1", "a/2"]
-            assert names(owner="ann", limit=2, offset=1) == ["a/1", "a/2"]
-            assert names(owner="ann", since=now[0]) == ["b"]
-            assert names(owner="ann", until=now[0] - timedelta(hours=1)) == ["a/1", "a/2"]
-            assert (len(names()), names(owner="nobody"), names(limit=0)) == (5, [], [])
-            owners = memory.owners()
-            assert [(one.owner, one.sessions, one.messages, one.constraints) for one in owners] == [
-                ("Bob", 1, 1, 1),
-                ("ann", 4, 9, 4),
-            ]
-            assert owners[1].tokens == sum(one.tokens for one in infos.values())
-            assert owners[1].updated_at == now[0]
-            assert [one.owner for one in memory.owners(prefix="a")] == ["ann"]
-            assert [one.owner for one in memory.owners(limit=1, offset=1)] == ["ann"]
-            memory.session("b", owner="ann").forget(1)
-            after = memory.list_sessions(owner="ann", limit=1)[0]
-            assert after.tokens == sum(entry.tokens for entry in memory.session("b", owner="ann").history()[1:])
-            assert after.updated_at == now[0]
 
     def test_a_refused_write_changes_nothing(self, url: str) -> None:
         """A turn with one message that cannot be kept is refused whole, and the session goes on."""
