@@ -66,7 +66,7 @@ def projections_of(
 class _Leaving:
     """What should leave a session's window."""
 
-    def __init__(self, store: SqlStore, config: MemoryConfig) -> None:
+    def __init__(self, store: Store, config: MemoryConfig) -> None:
         self._store = store
         self._config = config
 
