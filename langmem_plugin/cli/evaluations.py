@@ -64,7 +64,9 @@ def _vectors(arguments: argparse.Namespace) -> Outcome:
 
 def _constraints_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
-    parser.add_argument("--labelled", type=Path, metavar="FILE", help="labelled sentences, JSON lines")
+    parser.add_argument(
+        "--labelled", type=Path, nargs="+", default=(), metavar="FILE", help="labelled messages, JSON lines"
+    )
 
 
 def _constraints(arguments: argparse.Namespace) -> Outcome:
