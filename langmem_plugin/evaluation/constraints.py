@@ -6,10 +6,11 @@ is in docs/constraints.md) and of a labelled set; parts that are absent are left
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,15 @@ class Report:
         }
 
 
-def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = ()) -> Report:
+def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = (), judged: Path | None = None) -> Report:
     """Measure the rules on the data in a folder.
 
     Args:
         folder: Holds any of prefeval/, beam/ and locomo/.
         labelled: A JSON-lines file, or several, of {text, lang, about, split, labels}; `split` is
             "dev", "test" or, for the second set, "blind".
+        judged: JSON lines of {digest, verdict}: what a person said of a finding in BEAM's turns, "stated" if the user
+            really states it; the digest is `digest_of` of its words.
 
     Returns:
         What could be measured; notes say what was absent.
@@ -150,6 +153,10 @@ def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = ()) -> Report:
         turns = list(_beam_turns(folder / "beam"))
         false.append(_false("BEAM, turns with no stating word", (text for text, states in turns if not states)))
         false.append(_false("BEAM, all turns not listed as sources", (text for text, _ in turns)))
+        if judged is not None:
+            stated = {line["digest"] for line in read_labelled(judged) if line["verdict"] == "stated"}
+            others = "the same, without what was judged to be stated there"
+            false.append(_false(others, (text for text, _ in turns), stated))
     else:
         notes.append("beam/instructions.json is absent")
     if (folder / "locomo").is_dir():
@@ -314,13 +321,18 @@ def _beam_turns(folder: Path) -> Iterator[tuple[str, bool]]:
                 yield message["content"], bool(_STATING.search(message["content"]))
 
 
-def _false(name: str, texts: Iterable[str]) -> FalseConstraints:
+def digest_of(words: str) -> str:
+    """What stands for the words of a finding where they are not to be copied."""
+    return hashlib.sha256(" ".join(words.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _false(name: str, texts: Iterable[str], stated: Collection[str] = ()) -> FalseConstraints:
     kinds: Counter[str] = Counter()
     examples: list[str] = []
     messages = fired = 0
     for text in texts:
         messages += 1
-        found = _active(text)
+        found = [one for one in _active(text) if digest_of(text[one.start : one.end]) not in stated]
         if found:
             fired += 1
             kinds.update({item.kind.value for item in found})
