@@ -26,8 +26,6 @@ _LEAST_SUMMARY = 24
 """A summary that would be cut to fewer tokens is left out."""
 _EXTRACT_READS = 3
 """How many times its own size the extract reads of what waits to be summarised."""
-_STEP = 0.04
-"""In an open turn recall leaves this part of the prompt to a tool's call and result, so that the window stays (G13)."""
 _PAIR_OVERHEAD = 40
 """Tokens of the synthetic pair besides the summary's text."""
 
@@ -256,8 +254,8 @@ class _Assembly:
     def _recall(self, space: int, keep: int) -> tuple[Packed, int]:
         """What is recalled, and the first exchange of the window beside it."""
         placed = self.anchor is not None or self.as_pair
-        if placed and (self.given is not None or self.recalled.hits):
-            space -= self._step_room()
+        if self.query is None and self.anchor is not None and (self.given is not None or self.recalled.hits):
+            space -= open_turn.step_room(self.budget.prompt, sum(map(self._tokens, self.turn[self.anchor + 1 :])))
         if self.given is not None and placed:
             if self.given.tokens <= space:
                 return Packed(attachment=self.given), self._first_shown(space - self.given.tokens)
@@ -282,12 +280,6 @@ class _Assembly:
             need = self.recalled.need
             self.notes.append(f"recall took {lost} tokens of the window for this request (need {need:.2f})")
         return packed, start
-
-    def _step_room(self) -> int:
-        """What an open turn keeps free, less what its steps have taken of it."""
-        if self.query is not None or self.anchor is None:
-            return 0
-        return max(0, int(self.budget.prompt * _STEP) - sum(map(self._tokens, self.turn[self.anchor + 1 :])))
 
     def _first_shown(self, room: int) -> int:
         return self.shown.first_shown(room, strided=len(self.turn) > 1)
