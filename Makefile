@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-llm check docs format wheel clean
+.PHONY: help setup demo test test-llm check docs versions format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ check: $(STAMP) ## format, lint, types, import contracts and the tests
 
 docs: $(STAMP) ## the documentation as a site, into build/site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+versions: $(STAMP) ## the adapters' tests with the oldest and newest versions of both frameworks (some minutes each)
+	$(BIN)/python scripts/versions.py
 
 format: $(STAMP) ## rewrite the sources in house style
 	$(BIN)/ruff format .

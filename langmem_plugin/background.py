@@ -8,6 +8,7 @@ from datetime import datetime
 from langmem_plugin.config import MemoryConfig, SummaryConfig
 from langmem_plugin.measures import Observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.consolidation import ConsolidationProjection
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import Refined, RefinementProjection
 from langmem_plugin.projections.summary import SummaryProjection
@@ -15,12 +16,12 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.records import Entry, Head, SessionKey
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
 
 
 def projections_of(
-    store: SqlStore,
+    store: Store,
     *,
     config: MemoryConfig,
     counter: TokenCounter,
@@ -55,6 +56,10 @@ def projections_of(
         found.append(
             RefinementProjection(store, model=extractor, config=config.constraints, clock=clock, listener=refined)
         )
+        if config.constraints.when_full == "consolidate":
+            found.append(
+                ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
+            )
     return tuple(found)
 
 

@@ -216,6 +216,9 @@ class ConstraintsConfig(_Settings):
     """What would be proposed past it is not kept, so that a flood of pasted text fills nothing."""
     max_chars: Annotated[int, Field(ge=16)] = 600
     """A longer statement is only proposed."""
+    when_full: Literal["error", "consolidate"] = "error"
+    """What becomes of a request in which the constraints do not fit: `BudgetTooSmall`; or first, those for which the
+    `extractor` found shorter words, behind, stand in these, if every word of weight is the same and in order."""
 
 
 class SpendConfig(_Settings):

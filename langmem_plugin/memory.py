@@ -18,6 +18,7 @@ from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
@@ -35,9 +36,9 @@ from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
-from langmem_plugin.watching import Confirm, Watcher, Watchers
+from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
 """How long a commit waits for the work behind where that was asked for."""
@@ -47,7 +48,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping, Access, Porting, Rebuilding):
+class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -56,7 +57,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
 
     def __init__(
         self,
-        store: SqlStore,
+        store: Store,
         *,
         config: MemoryConfig,
         counter: TokenCounter,
@@ -108,9 +109,11 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
-            watchers=Watchers(confirm),
+            watchers=(watchers := Watchers(confirm)),
             observers=told,
         )
+        self._expiring = Expiring(store, watchers, clock)
+        watchers.heard = self._expiring.heard
 
     @classmethod
     def open(
@@ -134,7 +137,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
                 `sqlite://` for one that lives as long as the process, or
-                `postgresql://user:password@host/database`.
+                `postgresql://user:password@host/database`, or `redis://host:6379/0?prefix=app`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -165,12 +168,15 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             MissingExtra: A package that the embedder needs is not installed.
             StoreUnavailable: The database cannot be opened or written.
             StoreCorrupt: The file is not a database of this package.
+            StoreLost: A Redis server has sessions and no longer their directory.
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
         if sync and not background:
             raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
+        if background and extractor is None and config.constraints.when_full == "consolidate":
+            raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
@@ -229,6 +235,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+            self._expiring.look(key)
         if ttl is not None:
             session.set_ttl(ttl)
         return session
@@ -248,18 +255,6 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             raise StoreClosed
         key = opened_by(self._engine, secret, session)
         return self.session(key.session, owner=key.owner)
-
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
-
-        It is called in the thread that made the change, after the change is durable, and
-        should be quick. What it raises is logged by its class and changes nothing. That a
-        constraint expires is no event: it is found when constraints are read.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._engine.watchers.add(watcher)
 
     def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
         """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
@@ -368,6 +363,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             if self._closed:
                 return
             self._closed = True
+        self._expiring.close()
         self._runner.close(timeout_s)
         if self._vectors is not None:
             self._vectors.close()
@@ -426,6 +422,6 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             self._vectors.erase([key])
 
 
-def _beside(store: SqlStore) -> Path | None:
+def _beside(store: Store) -> Path | None:
     path = store.database.path
     return None if path is None else path.with_name(path.name + ".vectors")

@@ -218,13 +218,14 @@ class Conversations(RuleBasedStateMachine):
             memory.close()
 
 
-@pytest.mark.parametrize("backend", ["sqlite file", "sqlite memory", "postgres"])
+@pytest.mark.parametrize("backend", ["sqlite file", "sqlite memory", "postgres", "redis"])
 def test_any_history_of_calls_ends_as_a_plain_list_would(backend, tmp_path, request):
     """Turns added, begun, streamed, committed, aborted, forked, forgotten, over crashes and restarts, by two owners."""
     urls = {
         "sqlite file": lambda: f"sqlite:///{tmp_path / 'memory.db'}",
         "sqlite memory": lambda: "sqlite://",
         "postgres": lambda: request.getfixturevalue("postgres_url"),
+        "redis": lambda: request.getfixturevalue("redis_url"),
     }
     url = urls[backend]()
     run_state_machine_as_test(

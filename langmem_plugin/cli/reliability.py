@@ -19,6 +19,7 @@ def _faults_arguments(parser: argparse.ArgumentParser) -> None:
         ("turns", 50, "of each thread"),
         ("file-operations", 0, "beneath SQLite that go wrong, and two controls; Linux, with a C compiler"),
         ("postgres-restarts", 0, "stops and cuts of a PostgreSQL server of its own"),
+        ("redis-restarts", 0, "kills and cuts of a Redis server of its own"),
         ("seed", 0, "of chance"),
     ):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
@@ -36,6 +37,7 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
         threads=arguments.threads,
         turns=arguments.turns,
         restarts=arguments.postgres_restarts,
+        redis_restarts=arguments.redis_restarts,
         file_operations=arguments.file_operations,
         seed=arguments.seed,
         progress=progress,

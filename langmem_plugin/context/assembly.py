@@ -15,6 +15,7 @@ from langmem_plugin.context.exchanges import NO_ANSWER, Line, group, join, lines
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.packing import NEED_NOTHING, NEED_SHRINK, Packed, pack, recall_room
 from langmem_plugin.context.request import Context, ContextReport, Document, Item, Segment, View
+from langmem_plugin.context.shorter import told, with_shorter
 from langmem_plugin.context.shown import Shown, without_large
 from langmem_plugin.errors import BudgetTooSmall
 from langmem_plugin.messages import Message, Role, assistant, user
@@ -71,9 +72,14 @@ def assemble(
         BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
             budget, or the constraints exceed their share of it.
     """
-    return _Assembly(
-        view, counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as
-    ).build()
+    parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
+    try:
+        return _Assembly(view, *parts).build()
+    except BudgetTooSmall:
+        fewer = with_shorter(view, config)
+        if fewer is None:
+            raise
+    return told(_Assembly(fewer, *parts).build(), view)
 
 
 @dataclass(slots=True)
@@ -123,8 +129,6 @@ class _Assembly:
         self._split_history()
         self._open_turn()
 
-    # What every request carries
-
     def _count_fixed(self, system: str, tools: Sequence[Mapping[str, Any]]) -> None:
         count = self.counter.count_message
         constraints = self.view.constraints
@@ -146,8 +150,6 @@ class _Assembly:
                 constraints=len(constraints),
                 what=f"{len(constraints)} constraints (they may have {share} tokens of the prompt)",
             )
-
-    # What is there
 
     def _split_history(self) -> None:
         entries, pending = self.view.entries, self.view.pending
@@ -187,8 +189,6 @@ class _Assembly:
             raise BudgetTooSmall(
                 needed=self.least, available=max(0, self.budget.prompt), constraints=len(self.view.constraints)
             )
-
-    # What is chosen
 
     def build(self) -> Context:
         prompt = self.budget.prompt
@@ -435,8 +435,6 @@ class _Assembly:
         return Item(
             segment=segment, message=line.message, tokens=self._tokens(line), seq=line.seq, altered=line.altered
         )
-
-    # Counting
 
     def _tokens(self, line: Line) -> int:
         if line.tokens is not None:

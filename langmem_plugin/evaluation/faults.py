@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.errors import MissingExtra
 from langmem_plugin.testing import file_faults
 from langmem_plugin.testing.servers import postgres_server
 from langmem_plugin.testing.soak import Verdict, crowd, disturbed, kill_writers
@@ -29,6 +30,7 @@ def measure(
     turns: int,
     restarts: int,
     file_operations: int,
+    redis_restarts: int = 0,
     seed: int = 0,
     progress: Callable[[str], object],
 ) -> dict[str, Any]:
@@ -55,18 +57,28 @@ def measure(
             verdict, figures = crowd(at("crowd"), processes=processes, threads=threads, turns=turns)
             note(f"{processes} processes of {threads} threads", verdict, figures=figures)
         if file_operations:
-            verdict, kinds = file_faults.measure(file_operations, seed=seed)
-            note(f"{sum(kinds.values())} file operations gone wrong", verdict, figures=kinds)
-            for control in ("synchronous off", "turn in two"):
-                verdict, kinds = file_faults.measure(max(20, file_operations // 100), control=control, seed=seed)
-                note(f"control, must fail: {control}, {sum(kinds.values())} ends", verdict)
+            _fail_files(note, file_operations, seed)
         if restarts:
             verdict, worst = _restarted(Path(folder) / "pg", restarts)
             name = (
                 f"PostgreSQL: {restarts // 2} immediate stops, {restarts - restarts // 2} times all connections killed"
             )
             note(name, verdict, figures={"longest write, seconds": worst})
+        if redis_restarts:
+            verdict, worst = _redis_killed(Path(folder) / "redis", redis_restarts)
+            half = redis_restarts // 2
+            name = f"Redis: killed {redis_restarts - half} times, all connections {half} times"
+            note(name, verdict, figures={"longest write, seconds": worst})
     return found
+
+
+def _fail_files(note: Callable[..., None], file_operations: int, seed: int) -> None:
+    """File operations beneath SQLite that go wrong, and two controls."""
+    verdict, kinds = file_faults.measure(file_operations, seed=seed)
+    note(f"{sum(kinds.values())} file operations gone wrong", verdict, figures=kinds)
+    for control in ("synchronous off", "turn in two"):
+        verdict, kinds = file_faults.measure(max(20, file_operations // 100), control=control, seed=seed)
+        note(f"control, must fail: {control}, {sum(kinds.values())} ends", verdict)
 
 
 def _restarted(folder: Path, rounds: int) -> tuple[Verdict, float]:
@@ -99,6 +111,32 @@ def _disturbed(server: Any, psycopg: Any, rounds: int) -> tuple[Verdict, float]:
         server.ensure_postgres_running()
 
     return disturbed(server.get_uri(), disturb, rounds=rounds)
+
+
+def _redis_killed(folder: Path, rounds: int) -> tuple[Verdict, float]:
+    """Six writers on a server of their own, which syncs every write, while it is killed or loses every connection."""
+    from langmem_plugin.testing.redis_server import RedisServer
+
+    try:
+        import redis
+    except ImportError as error:
+        raise MissingExtra("killing a Redis server", "redis", "redis") from error
+    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
+    kinds = itertools.cycle(("server", "connections"))
+
+    def disturb() -> None:
+        time.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - any moment will do
+        if next(kinds) == "server":
+            server.kill()
+            server.start()
+            return
+        with redis.Redis(port=server.port) as client:
+            client.execute_command("CLIENT KILL TYPE normal")
+
+    try:
+        return disturbed(server.url(), disturb, rounds=rounds)
+    finally:
+        server.kill()
 
 
 def to_markdown(found: dict[str, Any]) -> str:

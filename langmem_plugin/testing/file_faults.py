@@ -30,6 +30,7 @@ from sqlalchemy import event
 from langmem_plugin.errors import InvalidSetting, LangmemPluginError
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
+from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.testing.soak import OWNER, Verdict, judge, warm, write_turn
 
 _NAME = "faulty.db"
@@ -223,7 +224,7 @@ def _opened(trial: _Trial, home: Path, errors: list[str]) -> Iterator[Memory]:
     if memory is None:
         errors.append("cannot be opened")
         raise LangmemPluginError
-    engine = memory._store.database._engine  # noqa: SLF001 - the trial's own settings
+    engine = _database(memory)._engine  # noqa: SLF001 - the trial's own settings
     pragmas = ["wal_autocheckpoint=20"] if trial.seed % 2 else []
     pragmas += ["synchronous=OFF"] if trial.control == "synchronous off" else []
     if pragmas:
@@ -241,11 +242,18 @@ def _opened(trial: _Trial, home: Path, errors: list[str]) -> Iterator[Memory]:
             memory.close()
 
 
+def _database(memory: Memory) -> SqlDatabase:
+    place = memory._store.database  # noqa: SLF001 - the file itself is asked
+    if not isinstance(place, SqlDatabase):
+        raise TypeError(place)
+    return place
+
+
 def _verified(home: Path, acknowledged: dict[str, list[int]], errors: list[str]) -> Counter[str]:
     total: Counter[str] = Counter(errors=len(errors))
     try:
         with Memory.open(f"sqlite:///{home / _NAME}") as memory:
-            with memory._store.database.read() as connection:  # noqa: SLF001 - the file itself is asked
+            with _database(memory).read() as connection:
                 total["errors"] += connection.exec_driver_sql("PRAGMA integrity_check").scalar() != "ok"
             for name, numbers in acknowledged.items():
                 session = memory.session(name, owner=OWNER)

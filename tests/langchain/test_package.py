@@ -65,3 +65,24 @@ def test_the_example_runs(name, repository, tmp_path):
     done = run("", str(repository / "examples" / name), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert EXAMPLES[name] in done.stdout
+
+
+def test_the_adapter_outlives_langchains_history_classes():
+    """With what langchain-core 2.0 will remove gone, all is imported, the history works, and nothing warns."""
+    done = run(
+        "import asyncio, importlib, pkgutil, sys\n"
+        "sys.modules['langchain_core.chat_history'] = None\n"
+        "sys.modules['langchain_core.runnables.history'] = None\n"
+        "import langchain_langmem_plugin as plugin\n"
+        "for one in pkgutil.iter_modules(plugin.__path__):\n"
+        "    if one.name != 'chain_memory': importlib.import_module(f'langchain_langmem_plugin.{one.name}')\n"
+        "history = plugin.HybridChatMessageHistory()\n"
+        "history.add_user_message('a')\n"
+        "history.add_ai_message('b')\n"
+        "assert [m.content for m in asyncio.run(history.aget_messages())] == ['a', 'b']\n"
+        "assert 'Human: a' in str(history)\n"
+        "history.clear()\n"
+        "assert history.messages == []\n"
+        "print(plugin.HybridChatMessageHistory.__mro__[1].__name__)"
+    )
+    assert done.stdout.strip() == "object", done.stderr

@@ -59,3 +59,29 @@ def test_examples_run(name, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "peanuts" in done.stdout
+
+
+def test_we_warn_of_nothing():
+    """Imports and uses of the adapter are silent with warnings as errors, once LlamaIndex itself is imported."""
+    path = [str(Path(langmem_plugin.__file__).parents[1]), str(Path(package.__file__).parents[3])]
+    code = (
+        "import pickle, warnings\n"
+        "import llama_index.core, llama_index.core.agent.workflow, llama_index.core.chat_engine\n"
+        "import llama_index.core.storage.chat_store.base_db, llama_index.core.memory\n"
+        "warnings.simplefilter('error')\n"
+        "import importlib, pkgutil, llama_index.memory.langmem_plugin as package\n"
+        "for one in pkgutil.iter_modules(package.__path__):\n"
+        "    importlib.import_module(f'llama_index.memory.langmem_plugin.{one.name}')\n"
+        "from llama_index.core.base.llms.types import ChatMessage\n"
+        "buffer = package.HybridChatMemoryBuffer.from_defaults()\n"
+        "buffer.put(ChatMessage(role='user', content='a'))\n"
+        "again = pickle.loads(pickle.dumps(buffer))\n"
+        "print(again.get()[0].content, buffer.to_dict()['owner'], package.HybridAsyncChatStore.__doc__ is not None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path[:0] = {path!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "a default True", done.stderr
