@@ -26,7 +26,7 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.records import SessionKey
-from langmem_plugin.store.redis_script import RELEASE, WRITE
+from langmem_plugin.store.redis_script import READ, RELEASE, WRITE
 from langmem_plugin.store.redis_transaction import Known, Moved, Transaction
 from langmem_plugin.store.redis_url import parse_redis_url
 from langmem_plugin.store.rows import utc_now
@@ -80,6 +80,7 @@ class RedisDatabase:
         self._driver = _driver()
         self._client: Any = self._connect()
         self._write = self._client.register_script(WRITE)
+        self._look = self._client.register_script(READ)
         self._release = self._client.register_script(RELEASE)
         self.numbered: dict[int, SessionKey] = {}
         """Sessions that a worker of this process was told of."""
@@ -175,6 +176,10 @@ class RedisDatabase:
         if self._closed:
             raise StoreClosed
         return self._client
+
+    def look(self, names: Sequence[bytes], arguments: Sequence[bytes | str | int]) -> list[Any]:
+        """What the reading script answers: the time, then each hash's number of fields and what was wanted of it."""
+        return list(self._look(names, arguments, client=self.client))
 
     @property
     def directory(self) -> bytes:
@@ -281,7 +286,7 @@ class RedisDatabase:
 
     def _send(self, transaction: Transaction) -> None:
         with self.translated():
-            answer = self._write(*transaction.script(self.instance))
+            answer = self._write(*transaction.script(self.instance), client=self.client)
         if answer == b"lost":
             raise self.lost_directory()
         if answer != b"done":

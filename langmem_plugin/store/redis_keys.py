@@ -71,7 +71,7 @@ def _read(database: RedisDatabase, owner: str | None) -> list[NamedOwner]:
     found: list[NamedOwner] = []
     for start in range(0, len(owners), _OWNERS):
         part = owners[start : start + _OWNERS]
-        pipeline = client.pipeline(transaction=True)
+        pipeline = client.pipeline(transaction=False)  # what is out of memory refuses MULTI
         pipeline.time()
         for one in part:
             pipeline.hgetall(database.owner_key(one))

@@ -1,4 +1,27 @@
-"""The scripts; one writes: what was read is still so, or nothing happens."""
+"""The scripts: one reads hashes at one moment, one writes if what was read is still so."""
+
+READ = """\
+local at = 1
+local function take() at = at + 1; return ARGV[at - 1] end
+local whole = take() == '1'
+local out = {redis.call('TIME')}
+for i = 1, #KEYS do
+  local wanted, found = {}, {}
+  for n = 1, tonumber(take()) do wanted[n] = take() end
+  if whole and i > 1 then
+    found = redis.call('HGETALL', KEYS[i])
+  else
+    for n, field in ipairs(wanted) do found[n] = redis.call('HGET', KEYS[i], field) end
+  end
+  out[#out + 1] = redis.call('HLEN', KEYS[i])
+  out[#out + 1] = found
+end
+return out
+"""
+"""KEYS: as below. ARGV: whether all but the first are read as a whole; for each the fields that are wanted otherwise.
+
+A script, because a server that is out of memory refuses MULTI, and reading should go on.
+"""
 
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end return 0"
 """Takes out a claim, if it is still the one that was made."""

@@ -126,39 +126,37 @@ class Transaction:
         """It deletes more than it adds: a server that is out of memory takes it."""
         keys = [SessionKey(key.owner, name) for name in names]
         known = {one: database.known.get(one) for one in keys}
-        pipeline = database.client.pipeline(transaction=True)
-        pipeline.time()
+        names_of = [database.directory, database.owner_key(key.owner), *map(database.session_key, keys)]
         subjects = [database.subject(one) for one in keys]
-        pipeline.hmget(database.directory, ["instance", f"o:{key.owner}", *(f"x:{one}" for one in subjects)])
-        pipeline.hlen(owner_key := database.owner_key(key.owner))
-        owner_fields = [REV, FIELDS, HEAD, b"constraints"]
-        owner_fields += [f"{sort}:{one.session}".encode() for one in keys for sort in "sd"]
-        pipeline.hgetall(owner_key) if whole else pipeline.hmget(owner_key, owner_fields)
+        wanted = [[b"instance", f"o:{key.owner}".encode(), *(f"x:{one}".encode() for one in subjects)]]
+        wanted.append([REV, FIELDS, HEAD, b"constraints"])
+        wanted[1] += [f"{sort}:{one.session}".encode() for one in keys for sort in "sd"]
         for one in keys:
-            session_key = database.session_key(one)
-            pipeline.hlen(session_key)
+            seen = known[one]
             fields = [REV, FIELDS, HEAD, *(field.encode() for field in ahead)]
-            fields += [f"v{seen.version}".encode()] if (seen := known[one]) else []
-            pipeline.hgetall(session_key) if whole else pipeline.hmget(session_key, fields)
-        answers = iter(pipeline.execute())
-        seconds, micros = next(answers)
-        self._now_ms = seconds * 1000 + micros // 1000
-        instance, named, *tombstones = next(answers)
+            wanted.append(fields if seen is None else [*fields, f"v{seen.version}".encode()])
+        arguments: list[bytes | str | int] = [int(whole)]
+        for fields in wanted:
+            arguments += [len(fields), *fields]
+        (seconds, micros), *answers = database.look(names_of, arguments)
+        self._now_ms = int(seconds) * 1000 + int(micros) // 1000
+        counts, found = answers[::2], answers[1::2]
+        instance, named, *tombstones = found[0]
         if instance is None or instance.decode() != database.instance:
             raise database.lost_directory()
-        count, read = next(answers), next(answers)
-        self.owner = self._hash(owner_key, read if whole else dict(zip(owner_fields, read, strict=True)), whole)
-        self._check_whole(self.owner, count, "what an owner's sessions share", lost=lost)
+        read = [
+            dict(zip(one[::2], one[1::2], strict=True)) if whole else dict(zip(fields, one, strict=True))
+            for fields, one in zip(wanted[1:], found[1:], strict=True)
+        ]
+        self.owner = self._hash(names_of[1], read[0], whole)
+        self._check_whole(self.owner, counts[1], "what an owner's sessions share", lost=lost)
         if named and not self.owner.exists and not lost:
             raise self._lost("what an owner's sessions share was evicted", "memory.forget(owner=...)")
         self.sessions: dict[str, HeldSession] = {}
-        for one, tombstone in zip(keys, tombstones, strict=True):
-            count, read = next(answers), next(answers)
-            if not whole:
-                fields = [REV, FIELDS, HEAD, *(field.encode() for field in ahead)]
-                fields += [f"v{seen.version}".encode()] if (seen := known[one]) else []
-                read = dict(zip(fields, read, strict=True))
-            hash = self._hash(database.session_key(one), read, whole)
+        for one, name, count, fields_of, tombstone in zip(
+            keys, names_of[2:], counts[2:], read[1:], tombstones, strict=True
+        ):
+            hash = self._hash(name, fields_of, whole)
             self._check_whole(hash, count, f"a part of session {one.session!r}", lost=lost)
             before = self._before(one, hash, tombstone, lost=lost)
             held = HeldSession(one, hash, before, moment=None if lost else to_micros(database.clock()))
