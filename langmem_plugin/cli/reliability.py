@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 from langmem_plugin.cli.evaluation import Evaluation, Outcome, numbers, progress
 
@@ -70,6 +71,28 @@ def _isolation(arguments: argparse.Namespace) -> Outcome:
     return isolation.to_markdown(found), found
 
 
+def _inputs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a folder with blns.json and utf8tests.txt (none)")
+    parser.add_argument("--postgres", action="store_true", help="also on a PostgreSQL server of its own")
+    parser.add_argument("--redis", action="store_true", help="also on a Redis server of its own")
+    parser.add_argument("--mutations", type=int, default=100_000, metavar="N", help="of the texts (100000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (0)")
+
+
+def _inputs(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import inputs
+
+    found = inputs.measure(
+        mutations=arguments.mutations,
+        data=arguments.data,
+        postgres=arguments.postgres,
+        redis=arguments.redis,
+        seed=arguments.seed,
+        progress=progress,
+    )
+    return inputs.to_markdown(found), found
+
+
 def _throughput_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", metavar="URL", help="an empty database (a SQLite file of its own)")
     parser.add_argument("--postgres", action="store_true", help="also on a PostgreSQL server of its own")
@@ -114,6 +137,12 @@ RELIABILITY = (
         help="whether anything of one owner turns up with another over random calls",
         add_arguments=_isolation_arguments,
         run=_isolation,
+    ),
+    Evaluation(
+        name="inputs",
+        help="whether hostile text and mutations of it come back exactly or are refused, by all backends alike",
+        add_arguments=_inputs_arguments,
+        run=_inputs,
     ),
     Evaluation(
         name="throughput",
