@@ -190,17 +190,16 @@ class _Assembly:
             )
 
     def build(self) -> Context:
-        prompt = self.budget.prompt
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
         self.provided = Provided(
             self.documents,
             segments=self.config.segments,
             budget=self.budget,
-            room=prompt - self.least,
+            room=self.budget.prompt - self.least,
             count=self.counter.count,
             anchored=self.anchor is not None or self.as_pair,
         )
-        left = prompt - self.least - self._provided()
+        left = self.budget.prompt - self.least - self._provided()
         keep = self.shown.newest_tokens()
         if self._wants_the_past():
             said = len(self.cut), len(self.notes)
