@@ -57,6 +57,10 @@ class Keeps(Protocol):
         """Who has sessions or constraints here, by name in the order of code points."""
         ...
 
+    def holding(self, *, owner: str, terms: Sequence[str]) -> list[SessionKey]:
+        """The owner's sessions in which at least one of the terms stands, oldest first."""
+        ...
+
     def add_key(self, access: AccessKey) -> None:
         """Keep a key; one with this id is there already: nothing changes."""
         ...
