@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from langmem_plugin.access import Access, opened_by
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
-from langmem_plugin.context.window import plan
+from langmem_plugin.context.request import DocumentSource
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
@@ -31,7 +31,7 @@ from langmem_plugin.projections.worker import Worker
 from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.searching import search
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
@@ -72,6 +72,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         extractor: ChatModel | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -90,8 +91,6 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             vectors=vectors,
             extractor=extractor,
             clock=clock,
-            plan=self._plan,
-            high=self._high,
             refined=self._refined,
             told=told,
         )
@@ -113,6 +112,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             eraser=eraser,
             watchers=(watchers := Watchers(confirm)),
             observers=told,
+            documents=documents,
         )
         self._expiring = Expiring(store, watchers, clock)
         watchers.heard = self._expiring.heard
@@ -133,6 +133,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         confirm: Confirm | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -164,6 +165,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 a model included (at most a minute). A conversation should never wait for that.
             background: Whether this process works behind its conversations. Without, it starts no
                 thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
+            documents: Your own texts for each request, in every adapter: called with the message
+                and `owner=`, `session=`; see `Document.segment`. They are never stored.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -200,6 +203,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 extractor=as_chat_model(extractor),
                 sync=sync,
                 background=background,
+                documents=documents,
             )
         except BaseException:
             store.close()
@@ -387,16 +391,6 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         behind = [f"{name}: {work.done} done, {work.queued} queued" for name, work in self._runner.status().items()]
         keys = self._store.keys()
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
-
-    def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        head = self._store.head(key)
-        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
-
-    def _high(self, head: Head) -> int:
-        return int(self._room(head) * self.config.window.high)
-
-    def _room(self, head: Head) -> int:
-        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""

@@ -45,7 +45,8 @@ class Keeps(Protocol):
     def erase_expired(self, *, now: datetime, limit: int) -> Erased:
         """Delete at most `limit` sessions whose time is over, longest over first, as `erase` does; and expired keys.
 
-        One that is written to meanwhile stays. No keys if there is none.
+        One that is written to meanwhile stays. No keys if there is none. Its terms may be such
+        that other messages have as well.
         """
         ...
 
