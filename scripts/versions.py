@@ -135,7 +135,8 @@ def main() -> int:
 def page(lines: list[str]) -> str:
     """The section of docs/frameworks.md."""
     python = ".".join(map(str, sys.version_info[:3]))
-    meanings = "\n".join(f"- **{row}**: {meaning}." for row, meaning in ROWS.items())
+    run = [row for row in ROWS if any(line.startswith(f"| {row} |") for line in lines)]
+    meanings = "\n".join(f"- **{row}**: {ROWS[row]}." for row in run)
     head = "| | " + " | ".join(SHOWN) + " | tests of both adapters |\n|" + "---|" * (len(SHOWN) + 2)
     said = "`make versions` makes an environment for each row, as pip resolves it, and runs both adapters' tests in it."
     when = f"Python {python}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}:"
