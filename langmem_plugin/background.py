@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.context.window import plan
 from langmem_plugin.measures import Observers
 from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.projections.consolidation import ConsolidationProjection
 from langmem_plugin.projections.lane import Projection
 from langmem_plugin.projections.refinement import Refined, RefinementProjection
 from langmem_plugin.projections.summary import SummaryProjection
@@ -15,12 +17,12 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.records import Entry, Head, SessionKey
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
 
 
 def projections_of(
-    store: SqlStore,
+    store: Store,
     *,
     config: MemoryConfig,
     counter: TokenCounter,
@@ -29,20 +31,19 @@ def projections_of(
     vectors: VectorIndex | None,
     extractor: ChatModel | None,
     clock: Callable[[], datetime],
-    plan: Callable[[SessionKey, Sequence[Entry]], int],
-    high: Callable[[Head], int],
     refined: Refined,
     told: Observers,
 ) -> tuple[Projection, ...]:
     """The projections that these models and settings ask for."""
     found: list[Projection] = []
+    leaving = _Leaving(store, config)
     if config.summary.enabled:
         found.append(
             SummaryProjection(
                 store,
                 model=summarizer,
-                plan=plan,
-                high=high,
+                plan=leaving.plan,
+                high=leaving.high,
                 counter=counter,
                 config=_fitting(config),
                 told=told,
@@ -55,7 +56,31 @@ def projections_of(
         found.append(
             RefinementProjection(store, model=extractor, config=config.constraints, clock=clock, listener=refined)
         )
+        if config.constraints.when_full == "consolidate":
+            found.append(
+                ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
+            )
     return tuple(found)
+
+
+class _Leaving:
+    """What should leave a session's window."""
+
+    def __init__(self, store: Store, config: MemoryConfig) -> None:
+        self._store = store
+        self._config = config
+
+    def plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
+        """The last of these entries that should leave; 0 for none."""
+        head = self._store.head(key)
+        return plan(entries, high=self.high(head), low=int(self._room(head) * self._config.window.low))
+
+    def high(self, head: Head) -> int:
+        """Tokens up to which nothing leaves."""
+        return int(self._room(head) * self._config.window.high)
+
+    def _room(self, head: Head) -> int:
+        return head.history_tokens or self._config.budget.prompt
 
 
 def worked_with(summarizer: ChatModel | None, embedder: Embedder | None, extractor: ChatModel | None) -> str:

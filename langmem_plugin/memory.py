@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -13,11 +13,12 @@ from langmem_plugin.access import Access, opened_by
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
-from langmem_plugin.context.window import plan
+from langmem_plugin.context.request import DocumentSource
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
@@ -30,14 +31,15 @@ from langmem_plugin.projections.worker import Worker
 from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
-from langmem_plugin.watching import Confirm, Watcher, Watchers
+from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
 """How long a commit waits for the work behind where that was asked for."""
@@ -47,7 +49,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Keeping, Access, Porting, Rebuilding):
+class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -56,7 +58,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
 
     def __init__(
         self,
-        store: SqlStore,
+        store: Store,
         *,
         config: MemoryConfig,
         counter: TokenCounter,
@@ -69,6 +71,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
         extractor: ChatModel | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -87,8 +90,6 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             vectors=vectors,
             extractor=extractor,
             clock=clock,
-            plan=self._plan,
-            high=self._high,
             refined=self._refined,
             told=told,
         )
@@ -108,9 +109,12 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
-            watchers=Watchers(confirm),
+            watchers=(watchers := Watchers(confirm)),
             observers=told,
+            documents=documents,
         )
+        self._expiring = Expiring(store, watchers, clock)
+        watchers.heard = self._expiring.heard
 
     @classmethod
     def open(
@@ -128,13 +132,14 @@ class Memory(Keeping, Access, Porting, Rebuilding):
         confirm: Confirm | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
                 `sqlite://` for one that lives as long as the process, or
-                `postgresql://user:password@host/database`.
+                `postgresql://user:password@host/database`, or `redis://host:6379/0?prefix=app`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -159,24 +164,29 @@ class Memory(Keeping, Access, Porting, Rebuilding):
                 a model included (at most a minute). A conversation should never wait for that.
             background: Whether this process works behind its conversations. Without, it starts no
                 thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
+            documents: Your own texts for each request, in every adapter: called with the message
+                and `owner=`, `session=`; see `Document.segment`. They are never stored.
 
         Raises:
             InvalidSetting: An argument cannot work.
             MissingExtra: A package that the embedder needs is not installed.
             StoreUnavailable: The database cannot be opened or written.
             StoreCorrupt: The file is not a database of this package.
+            StoreLost: A Redis server has sessions and no longer their directory.
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
         if sync and not background:
             raise InvalidSetting("sync", sync, "there is nothing to wait for with background=False")
         config = config or MemoryConfig()
+        if background and extractor is None and config.constraints.when_full == "consolidate":
+            raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
         chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
-            where = None if vectors == "exact" else vectors or _beside(store)
+            where = _place(store, vectors)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -192,6 +202,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
                 extractor=as_chat_model(extractor),
                 sync=sync,
                 background=background,
+                documents=documents,
             )
         except BaseException:
             store.close()
@@ -229,6 +240,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
                 self._sessions.move_to_end(key)
         if not known and session.version:
             self._runner.note(key)  # work that an earlier process left undone
+            self._expiring.look(key)
         if ttl is not None:
             session.set_ttl(ttl)
         return session
@@ -248,18 +260,6 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             raise StoreClosed
         key = opened_by(self._engine, secret, session)
         return self.session(key.session, owner=key.owner)
-
-    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
-        """Have a function called with a `ConstraintEvent` whenever a constraint comes, changes or ends.
-
-        It is called in the thread that made the change, after the change is durable, and
-        should be quick. What it raises is logged by its class and changes nothing. That a
-        constraint expires is no event: it is found when constraints are read.
-
-        Returns:
-            A function that ends the subscription.
-        """
-        return self._engine.watchers.add(watcher)
 
     def observe(self, observer: Callable[[Measure], object]) -> Callable[[], None]:
         """Have a function called with what the memory measures of its work: see `langmem_plugin.measures`.
@@ -368,6 +368,7 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             if self._closed:
                 return
             self._closed = True
+        self._expiring.close()
         self._runner.close(timeout_s)
         if self._vectors is not None:
             self._vectors.close()
@@ -390,16 +391,6 @@ class Memory(Keeping, Access, Porting, Rebuilding):
         behind = [f"{name}: {work.done} done, {work.queued} queued" for name, work in self._runner.status().items()]
         keys = self._store.keys()
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
-
-    def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        head = self._store.head(key)
-        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
-
-    def _high(self, head: Head) -> int:
-        return int(self._room(head) * self.config.window.high)
-
-    def _room(self, head: Head) -> int:
-        return head.history_tokens or self.config.budget.prompt
 
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""
@@ -426,6 +417,15 @@ class Memory(Keeping, Access, Porting, Rebuilding):
             self._vectors.erase([key])
 
 
-def _beside(store: SqlStore) -> Path | None:
+def _place(store: Store, vectors: str | Path | None) -> str | Path | None:
+    """Where the index is; None for none but exact search."""
+    if vectors == "exact":
+        return None
+    if vectors is not None and isinstance(store, SqlStore) and store.database.by_owner:
+        raise InvalidSetting("vectors", str(vectors), 'row-level security hides what an index is built from: "exact"')
+    return vectors or _beside(store)
+
+
+def _beside(store: Store) -> Path | None:
     path = store.database.path
     return None if path is None else path.with_name(path.name + ".vectors")

@@ -94,7 +94,8 @@ class Constraint:
     text: str
     """A verbatim span of a committed user message, or what the application added by hand."""
     display: str = ""
-    """For people: the statement as a model understood it, pronouns resolved; never sent to a model."""
+    """For people: the statement as a model understood it, pronouns resolved. Sent only where the constraints are too
+    many for the budget and `when_full` is "consolidate", and only if it keeps every word of weight of `text`."""
     state: ConstraintState = ConstraintState.ACTIVE
     scope: Literal["session", "owner"] = "session"
     source: Literal["rule", "model", "app"]
@@ -117,7 +118,17 @@ class Constraint:
 
 
 ConstraintChange: TypeAlias = Literal[
-    "stated", "proposed", "added", "confirmed", "superseded", "revoked", "edited", "pinned", "unpinned", "contradicted"
+    "stated",
+    "proposed",
+    "added",
+    "confirmed",
+    "superseded",
+    "revoked",
+    "edited",
+    "pinned",
+    "unpinned",
+    "contradicted",
+    "expired",
 ]
 """What can happen to a constraint; "contradicted" only says that a model thinks so."""
 

@@ -171,7 +171,7 @@ def _derived(
                     start=found.start,
                     end=found.end,
                     confidence=found.confidence,
-                    expires_in=found.expires_in,
+                    expires_in=found.expires_after(one.created_at),
                 )
             )
             ids.append(stated[-1].id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from langmem_plugin.records import Constraint, ConstraintEvent
@@ -62,6 +62,15 @@ class Watchers(Subscribers[ConstraintEvent]):
     def __init__(self, confirm: Confirm | None = None) -> None:
         super().__init__("constraints")
         self._confirm = confirm
+        self.heard: Callable[[Sequence[ConstraintEvent]], None] | None = None
+        """Told of the same events once the subscribers were."""
+
+    def tell(self, events: Iterable[ConstraintEvent]) -> None:
+        """Tell every subscriber, in the order of the events."""
+        told = list(events)
+        super().tell(told)
+        if self.heard is not None and self:
+            self.heard(told)
 
     @property
     def confirms(self) -> bool:

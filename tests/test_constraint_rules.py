@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from langmem_plugin.evaluation.constraints import evaluate, labelled_scores, read_labelled, to_markdown
 from langmem_plugin.projections.constraints import Findings, find_constraints
+from langmem_plugin.projections.constraints.cues import lower, words_of
 from langmem_plugin.projections.constraints.pasted import spoken
 from langmem_plugin.projections.constraints.statements import sentences
 from langmem_plugin.projections.constraints.vocabulary import languages
@@ -125,6 +126,48 @@ def test_what_is_active_already_is_not_found_again(noise: str) -> None:
     active = held(*(message[item.start : item.end] for item in first))
     assert len(first) == 2
     assert not find_constraints(message.upper().replace("!", "."), active=active).found
+
+
+AMENDING = (
+    "Actually, make that 700 euros. Change it to May 3. No, it's Friday. I meant French. It's now 800 euros.",
+    "Change my deadline to Monday. Change the date to Tuesday. It should be 300 euros. Now it's 5 May, rather 6 May.",
+    "The budget is now 500 euros. Correction: 600 euros. Sorry, 650 euros. It is now Friday. It is actually Monday.",
+    "Machen wir daraus 700. Mach doch 7. Ändere das auf 8. Ich meinte 9. Korrektur: 10. Sagen wir 11. Doch lieber 12.",
+    "Mejor 700 euros. Digamos 8. Que sean 9. Cámbialo a 10. Quise decir 11. Quería decir 12. Al final 13.",
+    "Disons 700 euros. Plutôt 8. Mets plutôt 9. Change ça en 10. Je voulais dire 11. Finalement 12.",
+    "Facciamo 700 euro. Diciamo 8. Meglio 9. Cambialo in 10. Volevo dire 11.",
+    "Maak daar 700 van. Maak er 8 van. Doe maar 9. Verander het naar 10. Ik bedoelde 11. Liever 12. Toch maar 13.",
+    "Digamos 700. Melhor 8. Mude para 9. Quis dizer 10. Queria dizer 11. Afinal 12.",
+)
+TAKING_BACK = (
+    "Forget what I said about tea. Cancel the tea rule. Scrap everything you mentioned. Never mind the rule about it.",
+    "I take back what I said about tea. I take back my rule. Stop following the tea rule. No longer follow my rule.",
+    "You no longer need to cite. You don't have to cite. You needn't cite now. You can stop it now. You may stop it.",
+    "I'm no longer vegan. There's no need to cite any more. No longer any need to cite now. I am not vegan after all.",
+    "I don't mind tea any longer. I don't actually hate tea anymore. Python is fine now. Actually tea is alright.",
+    "You can use Python again. You may mention it now. Feel free to add it again. It's okay to use it now. Tea is ok.",
+    "It's fine to use emojis after all. It's alright to answer again. I can eat nuts again. I do eat nuts now.",
+    "Tea is back on the table now. Tea is all right again. Tea is good to go now. Tea is welcome from now on.",
+)
+
+
+def test_words_that_a_form_needs_are_in_all_that_it_matches() -> None:
+    """Where a pattern of amending or taking back matches, one of the words stands that it is said to need."""
+    amended: set[str] = set()
+    taken_back: set[str] = set()
+    lines = [*(line["text"] for line in read_labelled(LABELLED)), *AMENDING, *TAKING_BACK]
+    for text in (sentence for line in lines for sentence in (line, *line.split(". "))):
+        low = lower(text)
+        for language in languages():
+            if language.amend.search(low):
+                amended.add(language.code)
+                assert language.may_amend(low, words_of(low)), text
+            for form in (*language.revoke, *language.replace):
+                if form.pattern.search(low):
+                    taken_back.add(form.pattern.pattern)
+                    assert not form.words or any(word in low for word in form.words), (text, form.words)
+    assert {"en", "de", "es", "fr", "it", "nl", "pt"} <= amended
+    assert {form.pattern.pattern for form in (*languages()[0].revoke, *languages()[0].replace)} <= taken_back
 
 
 @pytest.mark.parametrize("channel", CHANNELS)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from langmem_plugin.context.rendering import CONSTRAINTS, escape_tags, sendable_text, without_invisible
+from langmem_plugin.context.shorter import shorter
 from langmem_plugin.records import Constraint
 
 _HEADER = (
@@ -41,8 +42,12 @@ def render(constraints: Sequence[Constraint]) -> str:
 
 
 def missing(request: str, constraints: Sequence[Constraint]) -> tuple[Constraint, ...]:
-    """Those whose line does not stand in the text that is sent, in creation order (guarantee G2)."""
-    return tuple(constraint for constraint in constraints if _line(constraint) not in request)
+    """Those that do not stand in the text that is sent, in creation order (guarantee G2).
+
+    A constraint stands in it with its own words, or with shorter ones that say the same.
+    """
+    gone = [constraint for constraint in constraints if _line(constraint) not in request]
+    return tuple(one for one in gone if (short := shorter(one)) is None or _line(short) not in request)
 
 
 def _line(constraint: Constraint) -> str:

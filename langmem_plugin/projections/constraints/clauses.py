@@ -21,6 +21,10 @@ class Sentence:
     end: int
     language: Language
     lead: int
+    clause: str
+    """The text from `lead` to the end, in small letters."""
+    cased: str
+    """The same as written."""
     _requests: list[int] | None = None
     _resumes: list[int] | None = None
     _joints: list[tuple[int, int]] | None = None
@@ -71,12 +75,15 @@ class Sentence:
 
 def sentence_at(said: Spoken, low: str, start: int, end: int, language: Language) -> Sentence:
     """The sentence of a span, with its opener left out."""
-    lead = language.lead.match(low, start, end)
+    opener = language.lead.match(low, start, end)
+    lead = opener.end() if opener and opener.end() < end else start
     return Sentence(
         said=said,
         low=low,
         start=start,
         end=end,
         language=language,
-        lead=lead.end() if lead and lead.end() < end else start,
+        lead=lead,
+        clause=low[lead:end],
+        cased=said.text[lead:end],
     )

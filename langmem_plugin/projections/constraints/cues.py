@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from langmem_plugin.projections.constraints.vocabulary import Language, Rule
+from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
 
 _MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
 _JOINED = re.compile(r"[/|<>=+&]")
@@ -30,12 +33,21 @@ def lower(text: str) -> str:
 
 def words_of(low: str) -> set[str]:
     """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
+    return _words(_parted(low))
+
+
+def _parted(low: str) -> str:
+    """The text with a space for each mark that parts words wherever it stands."""
     if not low.isascii() or _JOINED.search(low):
         for mark in _SPACED:
             if mark in low:
                 low = low.replace(mark, " ")
-    words = {word.strip(_MARKS) for word in low.split()}
-    if "'" in low:
+    return low
+
+
+def _words(parted: str) -> set[str]:
+    words = {word if word.isalpha() else word.strip(_MARKS) for word in parted.split()}
+    if "'" in parted:
         words |= {word.rpartition("'")[2] for word in words if "'" in word}
     return words
 
@@ -45,53 +57,137 @@ def _is_unspaced(text: str) -> bool:
     return not text.isascii() and _UNSPACED.search(text) is not None
 
 
-def any_cue(language: Language, words: set[str], text: str) -> bool:
-    """Whether any rule of the language may fit."""
-    if language.spaced:
-        return not language.cues.isdisjoint(words)
-    return _is_unspaced(text) and any(cue in text for cue in language.cues)
-
-
-def may_end(language: Language, words: set[str], text: str) -> bool:
-    """Whether a word stands in the text without which nothing is taken back."""
-    if language.spaced:
-        return not language.endings.isdisjoint(words)
-    return _is_unspaced(text)
-
-
-def candidates(language: Language, words: set[str], text: str) -> dict[str, tuple[Rule, ...]]:
-    """By cue that stands in the text, the rules that may fit somewhere in it."""
-    if not language.spaced:
-        return {cue: language.rules[cue] for cue in language.cues if cue in text}
-    possible: dict[str, tuple[Rule, ...]] = {}
-    for cue in language.cues & words:
-        rules = tuple(rule for rule in language.rules[cue] if not rule.also or not rule.also.isdisjoint(words))
-        if rules:
-            possible[cue] = rules
-    return possible
-
-
 @dataclass(frozen=True, slots=True)
 class Possible:
     """A language that the message may be in, with the rules whose cues stand in it."""
 
     language: Language
-    rules: dict[str, tuple[Rule, ...]]
+    rules: Mapping[str, Sequence[Rule]]
+    words: set[str]
+    """Of the whole message."""
 
-    def within(self, sentence: str) -> list[Rule]:
-        """The rules that may fit a sentence, in the order of the file."""
-        cues = [cue for cue in self.rules if cue in sentence]
-        if not cues:
-            return []
+    def wanted(self) -> set[str]:
+        """The words on which it depends where a rule may fit."""
         if not self.language.spaced:
-            rules = {rule.order_index: rule for cue in cues for rule in self.rules[cue]}
-            return [rules[index] for index in sorted(rules)]
-        words = words_of(sentence)
-        rules = {
-            rule.order_index: rule
-            for cue in cues
-            if cue in words
-            for rule in self.rules[cue]
-            if not rule.also or not rule.also.isdisjoint(words)
-        }
-        return [rules[index] for index in sorted(rules)]
+            return set()
+        beside = {rule.also for rules in self.rules.values() for rule in rules}
+        return self.rules.keys() | (frozenset[str]().union(*beside) & self.words)
+
+    def by_sentence(self, parts: Sentences, places: Mapping[str, Sequence[int]]) -> dict[int, dict[int, Rule]]:
+        """By index of each sentence, the rules that may fit it, by their place in the file: most have none."""
+        found: dict[int, dict[int, Rule]] = {}
+        beside: dict[frozenset[str], set[int]] = {}
+        whole = self.language.spaced
+        for cue, rules in self.rules.items():
+            indices = places.get(cue, ()) if whole else list(parts.holding(cue))
+            for rule in rules if indices else ():
+                near: Iterable[int] = indices
+                if rule.also and whole:
+                    if rule.also not in beside:
+                        beside[rule.also] = {at for word in rule.also & self.words for at in places.get(word, ())}
+                    near = beside[rule.also].intersection(indices)
+                for index in near:
+                    found.setdefault(index, {})[rule.order_index] = rule
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The sentences of a text in small letters, and which of them hold a word."""
+
+    low: str
+    starts: list[int]
+    ends: list[int]
+
+    def places(self, words: set[str]) -> dict[str, list[int]]:
+        """For each of these words that stands in any sentence, the indices of those sentences, in order."""
+        found: dict[str, list[int]] = {}
+        parted = _parted(self.low)
+        for index, start in enumerate(self.starts):
+            for word in _words(parted[start : self.ends[index]]) & words:
+                found.setdefault(word, []).append(index)
+        return found
+
+    def holding(self, text: str) -> Iterator[int]:
+        """The indices of the sentences in which a text stands, each once, in order."""
+        low, starts, ends = self.low, self.starts, self.ends
+        at = low.find(text)
+        while at >= 0:
+            after = at + len(text)
+            index = bisect_right(starts, at) - 1
+            if index >= 0 and after <= ends[index]:
+                yield index
+                after = ends[index]
+            at = low.find(text, after)
+
+
+def possible_in(words: set[str], text: str, *, ending: bool) -> list[Possible]:
+    """The languages that the message may be in: those with a cue in it, or with a word that takes something back.
+
+    Args:
+        words: Of the whole message.
+        text: The message.
+        ending: Whether words that take something back count.
+
+    Returns:
+        In the order of `languages()`, each with the rules whose cues stand in the message.
+    """
+    by_cue, ends = _index()
+    rules: dict[int, dict[str, Sequence[Rule]]] = {}
+    beside: dict[frozenset[str], bool] = {frozenset(): True}
+    for cue in by_cue.keys() & words:
+        for place, also, fitting in by_cue[cue]:
+            held = rules.setdefault(place, {})
+            if also not in beside:
+                beside[also] = not also.isdisjoint(words)
+            if beside[also]:
+                held[cue] = (*held[cue], *fitting) if cue in held else fitting
+    for word in ends.keys() & words if ending else ():
+        for place in ends[word]:
+            rules.setdefault(place, {})
+    if _is_unspaced(text):
+        rules |= _unspaced(text, ending=ending)
+    return [Possible(languages()[place], rules[place], words) for place in sorted(rules)]
+
+
+def _unspaced(text: str, *, ending: bool) -> dict[int, dict[str, Sequence[Rule]]]:
+    """The languages without spaces that a text may be in; all where words that take something back count."""
+    found: dict[int, dict[str, Sequence[Rule]]] = {}
+    for place, language in enumerate(languages()):
+        if not language.spaced:
+            held: dict[str, Sequence[Rule]] = {cue: language.rules[cue] for cue in language.cues if cue in text}
+            if held or ending:
+                found[place] = held
+    return found
+
+
+@cache
+def _index() -> tuple[Mapping[str, list[tuple[int, frozenset[str], tuple[Rule, ...]]]], Mapping[str, list[int]]]:
+    """By word, the spaced languages that have it as a cue with the rules, and those that take back by it.
+
+    Rules of one cue and language stand together that ask for the same word beside it.
+    """
+    by_cue: dict[str, list[tuple[int, frozenset[str], tuple[Rule, ...]]]] = {}
+    ends: dict[str, list[int]] = {}
+    for place, language in enumerate(languages()):
+        if language.spaced:
+            for cue, rules in language.rules.items():
+                for also in dict.fromkeys(rule.also for rule in rules):
+                    alike = tuple(rule for rule in rules if rule.also == also)
+                    by_cue.setdefault(cue, []).append((place, also, alike))
+            for word in language.endings:
+                ends.setdefault(word, []).append(place)
+    return by_cue, ends
+
+
+def taking_back(spoken_in: Iterable[Possible], words: set[str]) -> dict[Language, tuple[str, ...]]:
+    """The languages in which a message with these words may take something back, with the words that say so.
+
+    A language whose words do not stand between spaces has none listed, and may always.
+    """
+    found: dict[Language, tuple[str, ...]] = {}
+    for possible in spoken_in:
+        listed = tuple(possible.language.endings & words)
+        if listed or not possible.language.spaced:
+            found[possible.language] = listed
+    return found

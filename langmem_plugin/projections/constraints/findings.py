@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from langmem_plugin.records import ConstraintKind, SessionKey
+
+_LAST_ZONE_H = 12
+"""Hours after UTC that a day ends in the last time zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,16 @@ class Found:
     """Pasted, quoted or touching credentials, addresses or tools: needs confirmation."""
     expires_in: timedelta | None = None
     """From the moment it was said; None if it stands until it is ended."""
+    weekday: int | None = None
+    """The day until whose end it holds, Monday 0; `expires_in` is the longest that this can be."""
+
+    def expires_after(self, said_at: datetime) -> timedelta | None:
+        """How long it holds, said at this moment: a day ends when it is over everywhere on earth."""
+        if self.weekday is None or self.expires_in is None:
+            return self.expires_in
+        day = said_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        days = (self.weekday - day.weekday()) % 7 or 7
+        return day + timedelta(days=days, hours=_LAST_ZONE_H + 24) - said_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,12 +78,16 @@ def content_words(text: str, code: str) -> frozenset[str]:
         kept = [char for char in text.lower() if char.isalnum() and char not in language.stop_words]
         return frozenset(a + b for a, b in pairwise(kept)) or frozenset(kept)
     words = [word for word in normalised(text).split() if word not in language.stop_words]
-    words = [word.removesuffix("'s") for word in words]
-    return frozenset(_stemmer(language.stemmer).stemWords(words)) if language.stemmer else frozenset(words)
+    return frozenset(_stem(word.removesuffix("'s"), language.stemmer) for word in words)
+
+
+@lru_cache(maxsize=8192)
+def _stem(word: str, stemmer: str) -> str:
+    return str(_stemmer(stemmer).stemWord(word)) if stemmer else word
 
 
 @lru_cache(maxsize=2048)
-def _attributes(text: str, code: str) -> Mapping[str, frozenset[str]]:
+def attributes(text: str, code: str) -> Mapping[str, frozenset[str]]:
     """What a statement sets, and of which thing: {"budget": {"trip"}}; values that stand alone come first."""
     language = next(item for item in languages() if item.code == code)
     low = text.lower().replace("’", "'")
@@ -137,6 +141,7 @@ def endings(
     spoken_in: Sequence[Language],
     found: Sequence[tuple[int, int]],
     taking_back: Mapping[Language, Sequence[str]],
+    amending: Sequence[Language],
 ) -> Iterator[Ending]:
     """What one sentence ends.
 
@@ -149,6 +154,7 @@ def endings(
         found: Spans of the statements in this sentence.
         taking_back: The languages in which the message may take something back, with the words that say so,
             if they are listed.
+        amending: The languages in which the message may hold a bare new value.
 
     Yields:
         At most one ending for each constraint.
@@ -166,7 +172,7 @@ def endings(
     for index, (left, right) in enumerate(found):
         yield from _replaced(low[left:right], index, active, spoken_in)
     if not found:
-        for language in spoken_in:
+        for language in amending:
             amended = _amended(sentence, language, active)
             if amended is not None:
                 yield amended
@@ -176,9 +182,11 @@ def endings(
 def _taken_back(sentence: str, language: Language, active: Sequence[Constraint]) -> Iterator[Ending]:
     if sentence.rstrip().endswith(("?", "？")):
         return
-    for patterns, how in ((language.revoke, "revoked"), (language.replace, "superseded")):
-        for pattern in patterns:
-            for found in pattern.finditer(sentence):
+    for forms, how in ((language.revoke, "revoked"), (language.replace, "superseded")):
+        for form in forms:
+            if form.words and not any(word in sentence for word in form.words):
+                continue
+            for found in form.pattern.finditer(sentence):
                 target = _about(found.group("topic"), language, active)
                 if target is None:
                     continue
@@ -212,7 +220,7 @@ def _replaced(
 ) -> Iterator[Ending]:
     """Earlier constraints of the same attribute, or of the same topic with the opposite polarity."""
     language = spoken_in[0]
-    new = _attributes(statement, language.code)
+    new = attributes(statement, language.code)
     changed = language.changed.search(statement) is not None
     nearest: dict[str, int] = {}
     same: dict[str, list[tuple[int, str]]] = {}
@@ -220,7 +228,7 @@ def _replaced(
         if normalised(constraint.text) == normalised(statement):
             continue
         old_language = _spoken_in(constraint, spoken_in)
-        old = _attributes(constraint.text, old_language.code)
+        old = attributes(constraint.text, old_language.code)
         shared = new.keys() & old.keys()
         if shared:
             single = language.single | old_language.single
@@ -274,7 +282,7 @@ def _amended(sentence: str, language: Language, active: Sequence[Constraint]) ->
     for attribute, pattern in language.value.items():
         if not pattern.search(given):
             continue
-        targets = [item for item in active if attribute in _attributes(item.text, language.code)]
+        targets = [item for item in active if attribute in attributes(item.text, language.code)]
         if len(targets) == 1:
             return Ending(constraint_id=targets[0].id, how="superseded", amends=True)
     return None

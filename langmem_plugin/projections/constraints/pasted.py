@@ -14,11 +14,15 @@ from dataclasses import dataclass
 INLINE = "\x1a"
 """Fills a masked quotation inside a sentence: it is no word and no space."""
 
-_ROLE = re.compile(
-    r"(?im)^[ \t>*#\-]{0,8}(?:\[|<|\*\*|\()?(?:system|assistant|human|user|ai|bot|developer|tool|function|model|"
+_ROLE_LINE = re.compile(
+    r"(?i)[ \t>*#\-]{0,8}(?:\[|<|\*\*|\()?(?:system|assistant|human|user|ai|bot|developer|tool|function|model|"
     r"ipython|instruction|instructions|new instructions?|system (?:message|prompt|note|override|update)|"
     r"administrator|admin|root|override)(?:\]|>|\*\*|\))?[ \t]{0,4}[:：=]"
-    r"|<\|[^|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|\[(?:system|user|assistant)\]"
+)
+"""At the start of a line that holds a colon or an equals sign."""
+_ROLE_COLON = re.compile("[:：=]")
+_ROLE = re.compile(
+    r"(?im)<\|[^|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|\[(?:system|user|assistant)\]"
     r"|^#{2,6} ?(?:instruction|system|response|input|human|assistant|user)s?\b"
     r"|\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)|(?<!-)-{3,} ?(?:BEGIN|START|END)\b"
 )
@@ -29,8 +33,8 @@ _MAIL = re.compile(
     r"prezad[oa]|beste|geachte) [^\n,]{1,40},[ \t]*\n"
     r"|^-{2,} ?(?:original|forwarded) message|^on [^\n]{6,80} wrote:[ \t]*$"
 )
-_MARKED = re.compile(r"[:：=<\[#]|,[ \t]*\n|--|BEGIN")
-"""Without one of these there is neither a role marker nor a mail."""
+_ROLE_MARKS = ("<", "[", "##", "---", "beg")
+"""Without one of these there is no role marker but at the start of a line."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
 _INTRODUCER_WORDS = (
     "email e-mail mail message article text document doc docs page website site post tweet review letter "
@@ -66,6 +70,11 @@ _FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)|```")
 _QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
 _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
+_RULES = re.compile(
+    r"[-=*_~<>\"'](?:(?<=-)--|(?<==)==|(?<=\*)\*\*|(?<=_)__|(?<=~)~~~|(?<=<)<<|(?<=>)>>|(?<=\")\"\"|(?<=')'')"
+)
+_COMMA_LINE = re.compile(r",[ \t]*\n")
+_LINE_MARK = re.compile(r"[,!][ \t]*\n")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
 _ANY_QUOTE = re.compile("[\"“„«「『'‘`]")
 _QUOTES = re.compile(
@@ -76,7 +85,7 @@ _QUOTES = re.compile(
 )
 _JSON = re.compile(r"(?m)[{\[](?=\s{0,40}[\"'{\[])|^[ \t]*\{")
 _BRACKET = re.compile(r"[{}\[\]]")
-_OPEN_QUOTE = re.compile(r"(?m)(?:^|[\s:])[\"“](?=\w[^\"“”\n]{60,}$)")
+_OPEN_QUOTE = re.compile(r"(?m)[\"“](?<![^\s:][\"“])(?=\w[^\"“”\n]{60,}$)")
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u2069\u206a-\u206f"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f]"
@@ -218,20 +227,61 @@ def spoken(text: str) -> Spoken:
     if not whole_quote:
         text = _without_quotes(text)
     # Last, so that a marker inside a paste does not hide where the paste ends.
-    if _MARKED.search(text):
-        for marker in (_ROLE, _MAIL):
-            found = marker.search(text)
-            if found:
-                pasted = True
-                text = text[: found.start()] + _block(len(text) - found.start())
-    if len(text) > 40 and _BASE64.search(text):
+    for marked in (_role_marker, _mail):
+        start = marked(text)
+        if start >= 0:
+            pasted = True
+            text = text[:start] + _block(len(text) - start)
+    if _may_hold_base64(text):
         text = _cover(text, [found.span() for found in _BASE64.finditer(text)], _inline)
     return Spoken(text=text, doubtful=doubtful, whole_quote=whole_quote, pasted=pasted)
 
 
+def _role_marker(text: str) -> int:
+    """Where text begins that is laid in the mouth of the system or of another speaker; -1 if nowhere."""
+    first = -1
+    position = 0
+    colons = ":" in text or "=" in text or "：" in text
+    while colons and (found := _ROLE_COLON.search(text, position)):
+        line = text.rfind("\n", position, found.start()) + 1 or position
+        if _ROLE_LINE.match(text, line):
+            first = line
+            break
+        position = text.find("\n", found.end()) + 1
+        if position == 0:
+            break
+    low = text.lower() if "<" not in text and "[" not in text else ""
+    if not low or any(mark in low for mark in _ROLE_MARKS):
+        found = _ROLE.search(text)
+        if found and (first < 0 or found.start() < first):
+            first = found.start()
+    return first
+
+
+def _mail(text: str) -> int:
+    """Where a mail begins; -1 if there is none."""
+    if ":" in text or "：" in text or "--" in text or _COMMA_LINE.search(text):
+        found = _MAIL.search(text)
+        return found.start() if found else -1
+    return -1
+
+
+def _may_hold_base64(text: str) -> bool:
+    """Whether anything runs on for 40 characters without a space: such a run covers one of these places."""
+    length = len(text)
+    for place in range(0, length, 40):
+        if place + 20 <= length and " " not in text[place : place + 20]:
+            return True
+        if place >= 20 and " " not in text[place - 20 : place]:
+            return True
+    return False
+
+
 def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
-    if not _MAYBE_DOUBTFUL.search("".join(set(text))):
+    if text.isascii():
+        return not text.replace("\n", " ").isprintable() and _INVISIBLE.search(text) is not None
+    if not _MAYBE_DOUBTFUL.search(text):
         return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
     return bool(_INVISIBLE.search(bare) or _MIXED.search(bare))
@@ -262,9 +312,12 @@ def _without_blocks(text: str) -> str:
     if ">" in text or "|" in text or "│" in text:
         blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
-        blocks += _pairs(text, _RULED, lone_to_end=True)
-        blocks += [found.span() for found in _INDENTED.finditer(text)]
-        blocks += _letter(text)
+        if _RULES.search(text):
+            blocks += _pairs(text, _RULED, lone_to_end=True)
+        if "    " in text or "\t" in text:
+            blocks += [found.span() for found in _INDENTED.finditer(text)]
+        if _LINE_MARK.search(text):
+            blocks += _letter(text)
     if "<" in text:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
@@ -278,5 +331,10 @@ def _without_quotes(text: str) -> str:
         return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
     text = _cover(text, quotes, _inline)
+    if '"' not in text and "“" not in text:
+        return text
     lone = _OPEN_QUOTE.search(text)
-    return text if lone is None else text[: lone.start()] + _block(len(text) - lone.start())
+    if lone is None:
+        return text
+    start = max(0, lone.start() - 1)
+    return text[:start] + _block(len(text) - start)

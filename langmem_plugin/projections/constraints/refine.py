@@ -105,7 +105,7 @@ def read_answer(answer: str, said: Mapping[int, str], held: Sequence[Constraint]
     Returns:
         Sentences of `said`, in order, each once; nothing of an answer that is no JSON.
     """
-    data = _json_object(answer)
+    data = json_object(answer, _KEYS)
     by_id = {one.id: one for one in held}
     known = {without_manners(one.text) for one in held}
     pointed: dict[tuple[int, int, int], Pointed] = {}
@@ -133,8 +133,11 @@ def read_answer(answer: str, said: Mapping[int, str], held: Sequence[Constraint]
     )
 
 
-def _json_object(answer: str) -> dict[str, Any]:
-    """The first JSON object in the answer that has one of our keys; {} if there is none."""
+_KEYS = frozenset({"constraints", "meanings", "duplicates", "contradictions"})
+
+
+def json_object(answer: str, keys: frozenset[str]) -> dict[str, Any]:
+    """The first JSON object in a model's answer that has one of these keys; {} if there is none."""
     answer = answer[:_LONGEST_ANSWER]
     decoder = json.JSONDecoder()
     place = answer.find("{")
@@ -146,9 +149,7 @@ def _json_object(answer: str) -> dict[str, Any]:
         except (ValueError, RecursionError):
             end = place + 1
         else:
-            if isinstance(value, dict) and not {"constraints", "meanings", "duplicates", "contradictions"}.isdisjoint(
-                value
-            ):
+            if isinstance(value, dict) and not keys.isdisjoint(value):
                 return value
         place = answer.find("{", end)
     return {}

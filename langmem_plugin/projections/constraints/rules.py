@@ -8,14 +8,15 @@ reports), and returns spans of the user's own words (guarantee G2).
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from langmem_plugin.projections.constraints.clauses import Sentence, sentence_at
-from langmem_plugin.projections.constraints.cues import Possible, any_cue, candidates, lower, may_end, words_of
+from langmem_plugin.projections.constraints.cues import Possible, Sentences, lower, possible_in, taking_back, words_of
 from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found
-from langmem_plugin.projections.constraints.lifecycle import endings, without_manners
+from langmem_plugin.projections.constraints.lifecycle import Ending, attributes, endings, without_manners
 from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
 from langmem_plugin.projections.constraints.statements import sentences
 from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
@@ -66,71 +67,84 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         >>> [message[item.start : item.end] for item in find_constraints(message).found]
         ['Never suggest peanuts.']
     """
-    words = words_of(lower(text))
-    spoken_in = [
-        Possible(language, candidates(language, words, text))
-        for language in languages()
-        if any_cue(language, words, text) or (active and may_end(language, words, text))
-    ]
+    low = lower(text)
+    words = words_of(low)
+    spoken_in = possible_in(words, text, ending=bool(active))
     if not (active or any(possible.rules for possible in spoken_in)):
         return NOTHING
     said = spoken(text)
-    low = lower(said.text)
-    spans = list(sentences(said.text))
-    cut = [_statements(said, low, start, end, spoken_in) for start, end in spans]
-    keep = _doubted(text, said, _kept(said, low, spans, cut, spoken_in))
-    known = {without_manners(item.text) for item in active}
+    if said.text is not text:
+        low = lower(said.text)
+    spans = sentences(said.text)
+    parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
+    statements = _by_sentence(said, parts, spoken_in)
+    keep = _doubted(text, said, _kept(said, parts, statements, spoken_in))
     found: list[Found] = []
-    for item in keep:
-        normal = without_manners(text[item.start : item.end])
-        if normal and normal not in known:
-            known.add(normal)
-            found.append(item)
+    if keep:
+        known = {without_manners(item.text) for item in active}
+        for item in keep:
+            normal = without_manners(text[item.start : item.end])
+            if normal and normal not in known:
+                known.add(normal)
+                found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else NOTHING
-    spoken_languages = [possible.language for possible in spoken_in]
-    taking_back = {
-        language: tuple(language.endings & words) for language in spoken_languages if may_end(language, words, text)
-    }
-    return _with_endings(low, spans, found, active, spoken_languages, taking_back)
+    return _with_endings(parts, found, active, spoken_in, taking_back(spoken_in, words))
+
+
+def _by_sentence(said: Spoken, parts: Sentences, spoken_in: Sequence[Possible]) -> dict[int, list[_Statement]]:
+    """By index of each sentence that makes any, its statements by the first language that has them."""
+    places = parts.places(set[str]().union(*(possible.wanted() for possible in spoken_in)))
+    fitting = [(possible.language, possible.by_sentence(parts, places)) for possible in spoken_in]
+    found: dict[int, list[_Statement]] = {}
+    for index in sorted({index for _, by_sentence in fitting for index in by_sentence}):
+        for language, by_sentence in fitting:
+            if index in by_sentence:
+                sentence = sentence_at(said, parts.low, parts.starts[index], parts.ends[index], language)
+                matches = _matches(sentence, by_sentence[index])
+                if matches:
+                    found[index] = list(_cut(sentence, matches))
+                    break
+    return found
 
 
 def _with_endings(
-    low: str,
-    spans: list[tuple[int, int]],
+    parts: Sentences,
     found: list[Found],
     active: Sequence[Constraint],
-    spoken_in: list[Language],
-    taking_back: Mapping[Language, Sequence[str]],
+    possible: Sequence[Possible],
+    takers: Mapping[Language, Sequence[str]],
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}
     result = list(found)
-    for start, end in spans:
+    spoken_in = [item.language for item in possible]
+    amending = [
+        item.language
+        for item in possible
+        if item.language.may_amend(parts.low, item.words) and _holds_value(active, item.language)
+    ]
+    for start, end in _may_end_in(parts, found, takers, amending):
         inside = [item for item in result if item.start < end and start < item.end]
         if any(item.proposed for item in inside):
             continue
         stated = [(item.start, item.end) for item in inside]
-        for ending in endings(low, start, end, active, spoken_in, stated, taking_back):
+        for ending in endings(parts.low, start, end, active, spoken_in, stated, takers, amending):
             if ending.constraint_id in ended:
                 continue
             if ending.how == "revoked":
                 result = [item for item in result if item not in inside]
                 ended[ending.constraint_id] = None
                 continue
-            if ending.by is not None:
-                by = inside[ending.by]
-            elif inside:
-                by = inside[0]
+            if inside:
+                by = inside[ending.by or 0]
             else:
-                old = next(item for item in active if item.id == ending.constraint_id)
-                kind = old.kind if ending.amends else ConstraintKind.PREFERENCE
-                by = Found(kind=kind, start=start, end=end, confidence=0.8)
-                if ending.span is not None:
-                    by = replace(by, start=ending.span[0], end=ending.span[1])
+                by = _permission(ending, start, end, active)
                 result.append(by)
             if by in result:
                 ended[ending.constraint_id] = by
+    if not result and not ended:
+        return NOTHING
     result.sort(key=lambda item: item.start)
     return Findings(
         found=tuple(result),
@@ -146,63 +160,92 @@ def _with_endings(
     )
 
 
-def _statements(said: Spoken, low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> list[_Statement]:
-    """The binding statements of one sentence, by the first language that has any."""
-    for possible in spoken_in:
-        rules = possible.within(low[start:end])
-        if not rules:
-            continue
-        sentence = sentence_at(said, low, start, end, possible.language)
-        matches = [match for rule in rules if (match := _match(sentence, rule)) is not None]
-        if matches:
-            return list(_cut(sentence, matches))
-    return []
+def _holds_value(active: Sequence[Constraint], language: Language) -> bool:
+    """Whether any constraint in force holds a value that can be amended in this language."""
+    return any(not language.value.keys().isdisjoint(attributes(item.text, language.code)) for item in active)
+
+
+def _permission(ending: Ending, start: int, end: int, active: Sequence[Constraint]) -> Found:
+    """The sentence that ends a rule, as what stands instead of it."""
+    old = next(item for item in active if item.id == ending.constraint_id)
+    start, end = ending.span or (start, end)
+    kind = old.kind if ending.amends else ConstraintKind.PREFERENCE
+    return Found(kind=kind, start=start, end=end, confidence=0.8)
+
+
+def _may_end_in(
+    parts: Sentences,
+    found: Sequence[Found],
+    takers: Mapping[Language, Sequence[str]],
+    amending: Sequence[Language],
+) -> list[tuple[int, int]]:
+    """The sentences that may end anything: all if a language cannot tell, mostly few."""
+    if amending or any(not words for words in takers.values()):
+        return list(zip(parts.starts, parts.ends, strict=True))
+    indices = {index for words in takers.values() for word in words for index in parts.holding(word)}
+    for item in found:
+        index = max(0, bisect_right(parts.starts, item.start) - 1)
+        while index < len(parts.starts) and parts.starts[index] < item.end:
+            if parts.ends[index] > item.start:
+                indices.add(index)
+            index += 1
+    return [(parts.starts[index], parts.ends[index]) for index in sorted(indices)]
 
 
 def _kept(
-    said: Spoken, low: str, spans: list[tuple[int, int]], cut: list[list[_Statement]], spoken_in: Sequence[Possible]
+    said: Spoken,
+    parts: Sentences,
+    by_sentence: Mapping[int, list[_Statement]],
+    spoken_in: Sequence[Possible],
 ) -> list[Found]:
     """All statements; those that bind only when nothing is asked for, only then."""
-    statements = [item for group in cut for item in group]
+    statements = [item for group in by_sentence.values() for item in group]
     if any(item.alone for item in statements):
         asked = said.pasted or any(
-            not group and _is_task(low, start, end, spoken_in) for (start, end), group in zip(spans, cut, strict=True)
+            not by_sentence.get(index) and _is_task(parts.low, start, end, spoken_in)
+            for index, (start, end) in enumerate(zip(parts.starts, parts.ends, strict=True))
         )
         if asked:
             statements = [item for item in statements if not item.alone]
     return [item.found for item in statements]
 
 
-def _place(sentence: Sentence, rule: Rule, text: str) -> tuple[int, int, str] | None:
-    """Where the rule's words stand and what its first group holds; at the start of a clause if it says so."""
+def _place(sentence: Sentence, rule: Rule) -> re.Match[str] | None:
+    """Where the rule's words stand in the text from the sentence's clause on; at the start of a clause if it says so.
+
+    The match is of a slice that ends with the sentence, and begins where the match says minus its start.
+    """
     # Slices, not search(text, start, end): "^" would match at the start of the message alone.
-    lead = sentence.lead
-    clause = text[lead : sentence.end]
-    found = rule.pattern.search(clause)
-    if found is None:
-        return None
-    if rule.at_start and found.start() > 0:
-        places = {*sentence.resumes, *(after for _, after in sentence.joints)}
-        for lead in sorted(places):
-            found = rule.pattern.match(text[lead : sentence.end])
-            if found is not None:
-                break
-        else:
-            return None
-    attribute = rule.attribute
-    if attribute == "=1":
-        attribute = found.group(1) or ""
-    return lead + found.start(), lead + found.end(), attribute
+    found = rule.pattern.search(sentence.cased if rule.cased else sentence.clause)
+    if found is None or not rule.at_start or found.start() == 0:
+        return found
+    text = sentence.said.text if rule.cased else sentence.low
+    for lead in sorted({*sentence.resumes, *(after for _, after in sentence.joints)}):
+        found = rule.pattern.match(text[lead : sentence.end])
+        if found is not None:
+            return found
+    return None
 
 
-def _match(sentence: Sentence, rule: Rule) -> _Match | None:
-    """The first place where the rule fits and the user asserts what it says."""
+def _matches(sentence: Sentence, rules: Mapping[int, Rule]) -> list[_Match]:
+    """For each rule that fits, the first place where the user asserts what it says."""
+    matches: list[_Match] = []
+    for at in sorted(rules):
+        rule = rules[at]
+        found = _place(sentence, rule)
+        match = None if found is None else _match(sentence, rule, found)
+        if match is not None:
+            matches.append(match)
+    return matches
+
+
+def _match(sentence: Sentence, rule: Rule, found: re.Match[str]) -> _Match | None:
+    """The rule's words where they stand, if the user asserts what they say."""
     low, end, language = sentence.low, sentence.end, sentence.language
     text = sentence.said.text if rule.cased else low
-    place = _place(sentence, rule, text)
-    if place is None:
-        return None
-    first, last, attribute = place
+    offset = end - len(found.string)
+    first, last = offset + found.start(), offset + found.end()
+    attribute = (found.group(1) or "") if rule.attribute == "=1" else rule.attribute
     left = sentence.left(first)
     if rule.unless is not None and rule.unless.search(text[left:end]):
         return None
@@ -282,9 +325,8 @@ def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
             end=end,
             confidence=best.rule.confidence,
             proposed=_is_suspicious(words, sentence.language) and best.attribute not in _ADDRESSES,
-            expires_in=_expiry(words, sentence.language) if kind not in _LASTING else None,
         )
-        cut.append(_Statement(found, best.rule.alone))
+        cut.append(_Statement(_with_expiry(found, words, sentence.language), best.rule.alone))
     return cut
 
 
@@ -322,20 +364,26 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _expiry(words: str, language: Language) -> timedelta | None:
-    """How long the statement says it holds."""
+def _with_expiry(found: Found, words: str, language: Language) -> Found:
+    """The statement with how long it says that it holds; facts and goals do not end by themselves."""
+    if found.kind in _LASTING:
+        return found
     for pattern, hours in language.temporary:
-        found = pattern.search(words)
-        if found is None:
-            continue
-        if hours:
-            return timedelta(hours=hours)
-        parts = [part for part in found.groups() if part]
-        number = language.units.get(parts[0], None) if len(parts) > 1 else 1.0
-        if number is None:
-            number = float(parts[0]) if parts[0].isdecimal() else 1.0
-        return timedelta(minutes=number * language.units.get(parts[-1], 1440))
-    return None
+        said = pattern.search(words)
+        if said is not None:
+            day = next((place for place, name in enumerate(language.weekdays) if name in said.group()), None)
+            lasts = timedelta(hours=hours) if hours else _given_time(said, language)
+            return replace(found, expires_in=lasts, weekday=day if hours else None)
+    return found
+
+
+def _given_time(said: re.Match[str], language: Language) -> timedelta:
+    """The time that a number and a unit say."""
+    parts = [part for part in said.groups() if part]
+    number = language.units.get(parts[0], None) if len(parts) > 1 else 1.0
+    if number is None:
+        number = float(parts[0]) if parts[0].isdecimal() else 1.0
+    return timedelta(minutes=number * language.units.get(parts[-1], 1440))
 
 
 def _is_task(low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> bool:

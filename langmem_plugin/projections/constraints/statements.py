@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 LONGEST = 1_200
 """Characters of one sentence that are read as a whole; a longer one is cut at a space, so work stays linear."""
@@ -21,39 +20,45 @@ _ABBREVIATION = re.compile(
 _BULLET = re.compile(r"\s*(?:[-*•·–—+]\s+|\(?\d{1,2}[.)]\s+|[a-z]\)\s+|#{1,6}\s+)?")
 
 
-def sentences(text: str) -> Iterator[tuple[int, int]]:
+def sentences(text: str) -> list[tuple[int, int]]:
     """Spans of the sentences, in order, without leading bullets and surrounding space.
 
     A newline always ends a sentence, as does an ideographic full stop; a full stop does
     when space follows and it neither ends an abbreviation nor precedes a small letter.
     """
+    spans: list[tuple[int, int]] = []
     start = 0
+    length = len(text)
     for found in _END.finditer(text):
-        mark = found.group()
         end = found.end()
-        if mark == "." and end < len(text):
-            if _ABBREVIATION.search(text, max(start, end - 8), end) and text[end : end + 1] != "\n":
+        if end < length and text[found.start()] == "." and end - found.start() == 1:
+            if text[end] != "\n" and _ABBREVIATION.search(text, max(start, end - 8), end):
                 after = text[end : end + 3].strip()
                 if not after[:1].isupper() or not text[end - 2 : end - 1].isdigit():
                     continue
             elif text[end + 1 : end + 2].islower():
                 continue
-        yield from _pieces(text, start, end)
+        if end - start > LONGEST:
+            start = _add_pieces(spans, text, start, end)
+        _add(spans, text, start, end)
         start = end
-    yield from _pieces(text, start, len(text))
+    start = _add_pieces(spans, text, start, length)
+    _add(spans, text, start, length)
+    return spans
 
 
-def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The span trimmed, in parts of at most `LONGEST` characters."""
+def _add_pieces(spans: list[tuple[int, int]], text: str, start: int, end: int) -> int:
+    """Add parts of at most `LONGEST` characters; returns where the last part begins, which is not added."""
     while end - start > LONGEST:
         cut = text.rfind(" ", start + LONGEST // 2, start + LONGEST)
         cut = cut if cut > 0 else start + LONGEST
-        yield from _trimmed(text, start, cut)
+        _add(spans, text, start, cut)
         start = cut
-    yield from _trimmed(text, start, end)
+    return start
 
 
-def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _add(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    """Add the span without its bullet and surrounding space; nothing if less than three characters remain."""
     while start < end and text[start].isspace():
         start += 1
     if (start < end and not text[start].isalpha()) or text[start + 1 : start + 2] == ")":
@@ -62,4 +67,4 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     while end > start and text[end - 1].isspace():
         end -= 1
     if end - start >= 3:
-        yield start, end
+        spans.append((start, end))

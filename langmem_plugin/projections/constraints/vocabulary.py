@@ -47,6 +47,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TakingBack:
+    """One form in which an earlier statement is taken back or replaced."""
+
+    words: tuple[str, ...]
+    """Text without any of which it cannot match; empty if not listed."""
+    pattern: re.Pattern[str]
+    """Its group `topic` says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Language:
     """One language file, compiled."""
 
@@ -75,17 +85,21 @@ class Language:
     one_off: re.Pattern[str]
     temporary: tuple[tuple[re.Pattern[str], float], ...]
     units: Mapping[str, float]
+    weekdays: tuple[str, ...]
+    """From Monday on; empty if not listed."""
     request: re.Pattern[str]
     resume: re.Pattern[str]
     joint: re.Pattern[str]
     lead: re.Pattern[str]
     tag: re.Pattern[str]
     suspicious: re.Pattern[str]
-    revoke: tuple[re.Pattern[str], ...]
-    replace: tuple[re.Pattern[str], ...]
+    revoke: tuple[TakingBack, ...]
+    replace: tuple[TakingBack, ...]
     endings: frozenset[str]
     """Words without which no `revoke` or `replace` pattern can match; empty if not listed."""
     amend: re.Pattern[str]
+    amending: frozenset[str] = frozenset()
+    """Words without any of which `amend` cannot match; empty if not listed."""
     value: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
     """Attributes that hold one value at a time."""
@@ -101,6 +115,12 @@ class Language:
     """After a value: what it is for."""
     negative: re.Pattern[str] = NEVER
     stop_words: frozenset[str] = frozenset()
+
+    def may_amend(self, low: str, words: set[str]) -> bool:
+        """Whether a bare new value may stand anywhere in a message in small letters with these words."""
+        if self.amending and self.amending.isdisjoint(words):
+            return False
+        return self.amend.search(low) is not None
 
 
 _READING = threading.Lock()
@@ -160,6 +180,12 @@ def _by_cue(rules: tuple[Rule, ...]) -> dict[str, tuple[Rule, ...]]:
     return {cue: tuple(found) for cue, found in by_cue.items()}
 
 
+def _taking_back(item: str | Mapping[str, Any], compiler: _Compiler) -> TakingBack:
+    if isinstance(item, str):
+        return TakingBack(words=(), pattern=compiler.regex(item))
+    return TakingBack(words=tuple(item["words"]), pattern=compiler.regex(item["pattern"]))
+
+
 def _language(data: Mapping[str, Any]) -> Language:
     compiler = _Compiler(data.get("parts", {}))
     unless: Mapping[str, str] = data.get("unless", {})
@@ -182,16 +208,18 @@ def _language(data: Mapping[str, Any]) -> Language:
         one_off=compiler.regex(data.get("one_off")),
         temporary=tuple((compiler.regex(pattern), float(hours)) for pattern, hours in data.get("temporary", ())),
         units={name: float(minutes) for name, minutes in data.get("units", {}).items()},
+        weekdays=tuple(data.get("weekdays", ())),
         request=compiler.regex(data.get("request")),
         resume=compiler.regex(data.get("resume")),
         joint=compiler.regex(data.get("joint")),
         lead=compiler.regex(data.get("lead")),
         tag=compiler.regex(data.get("tag")),
         suspicious=compiler.regex(data.get("suspicious")),
-        revoke=tuple(compiler.regex(pattern) for pattern in data.get("revoke", ())),
-        replace=tuple(compiler.regex(pattern) for pattern in data.get("replace", ())),
+        revoke=tuple(_taking_back(item, compiler) for item in data.get("revoke", ())),
+        replace=tuple(_taking_back(item, compiler) for item in data.get("replace", ())),
         endings=frozenset(data.get("endings", ())),
         amend=compiler.regex(data.get("amend")),
+        amending=frozenset(data.get("amending", ())),
         value={name: compiler.regex(pattern) for name, pattern in data.get("value", {}).items()},
         single=frozenset(data.get("single", ())),
         same=dict(data.get("same", {})),
