@@ -219,7 +219,7 @@ def end_session(connection: Connection, row: Row, now: datetime) -> None:
 
 
 def drop_sessions(connection: Connection, rows: Sequence[Row], *, now: int) -> None:
-    """Delete some hundred sessions' rows at most; tombstones keep their versions, so that later ones go on from there."""
+    """Delete the rows of at most some hundred sessions; tombstones keep versions, for later ones to go on from."""
     numbers, instance = [row["id"] for row in rows], _instance(connection)
     for child in _CHILDREN:
         connection.execute(delete(child).where(child.c.session_id.in_(numbers)))
