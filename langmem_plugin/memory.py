@@ -27,6 +27,7 @@ from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
+from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.projections.worker import Worker
 from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
@@ -402,6 +403,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         for projection in self._projections:
             if isinstance(projection, SummaryProjection):
                 projection.forget(key)
+            elif isinstance(projection, VectorProjection):
+                projection.forget()
         self._runner.note(key)
 
     def _refined(self, key: SessionKey, events: list[ConstraintEvent]) -> None:

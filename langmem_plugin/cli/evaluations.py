@@ -78,10 +78,6 @@ def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _recall(arguments: argparse.Namespace) -> Outcome:
-    return recall_evaluation.run(arguments, progress)
-
-
 def _prefix_arguments(parser: argparse.ArgumentParser) -> None:
     _conversations_arguments(parser)
     parser.add_argument("--embedder", metavar="NAME", help="recall by meaning, too; as for recall")
@@ -257,8 +253,9 @@ EVALUATIONS = (
         name="recall",
         help="how much of the evidence for questions about the past stands in the request",
         add_arguments=_recall_arguments,
-        run=_recall,
+        run=recall_evaluation.run,
     ),
+    recall_evaluation.LATENCY,
     Evaluation(
         name="vectors",
         help="exact search and Chroma beside each other: milliseconds by size of session, and what Chroma misses",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from langmem_plugin.cli.evaluation import Evaluation, Outcome, numbers, progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baselines", action="store_true", help="also requests that other ways would fill")
 
 
-def run(arguments: argparse.Namespace, progress: Callable[[str], None]) -> tuple[str, Any]:
+def run(arguments: argparse.Namespace) -> Outcome:
     """The table in Markdown, and the figures as plain JSON."""
     from langmem_plugin.config import MemoryConfig, RecallConfig
     from langmem_plugin.evaluation import metrics, recall, requests, rivals
@@ -51,3 +52,35 @@ def run(arguments: argparse.Namespace, progress: Callable[[str], None]) -> tuple
     if embedder is not None:
         embedder.save()
     return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
+
+
+def add_latency_arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be set for `eval latency`."""
+    parser.add_argument(
+        "--messages", type=numbers, default=(1_000, 10_000, 100_000), metavar="N,N", help="(1000,10000,100000)"
+    )
+    parser.add_argument("--others", type=int, default=100, metavar="N", help="sessions of other owners (100)")
+    parser.add_argument("--each", type=int, default=1_000, metavar="N", help="messages of each of them (1000)")
+    parser.add_argument("--rounds", type=int, default=100, metavar="N", help="questions timed at each length (100)")
+
+
+def run_latency(arguments: argparse.Namespace) -> Outcome:
+    """`eval latency`."""
+    from langmem_plugin.evaluation import latency
+
+    rows = latency.measure(
+        arguments.messages,
+        others=arguments.others,
+        each=arguments.each,
+        rounds=arguments.rounds,
+        progress=progress,
+    )
+    return latency.to_markdown(rows), [asdict(row) for row in rows]
+
+
+LATENCY = Evaluation(
+    name="latency",
+    help="how long recall takes without the embedding, by length of session and beside other people's data",
+    add_arguments=add_latency_arguments,
+    run=run_latency,
+)

@@ -10,6 +10,7 @@ from langmem_plugin.embedders import unit_rows
 from langmem_plugin.errors import ModelFailed
 from langmem_plugin.messages import Message
 from langmem_plugin.models import Embedder
+from langmem_plugin.projections.embedded_lately import EmbeddedLately
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vector_table import Vectors, VectorTable
 from langmem_plugin.records import SessionKey
@@ -48,6 +49,7 @@ class VectorProjection:
         self._index = index
         self._text = text
         self._batch = batch
+        self._lately = EmbeddedLately()
 
     def advance(self, key: SessionKey) -> bool:
         """Embed the next batch of entries, store the vectors, then put them into the index.
@@ -67,7 +69,7 @@ class VectorProjection:
         texts = {entry.seq: text for entry in entries if (text := self._text(entry.message).strip()[:MAX_CHARS])}
         skipped = [entry.seq for entry in entries if entry.seq not in texts]
         if texts:
-            rows = self._embed(list(texts.values()))
+            rows = self._lately.rows(key.owner, model, list(texts.values()), self._embed)
             skipped += [seq for seq, row in zip(texts, rows, strict=True) if row is None]
             seqs = [seq for seq, row in zip(texts, rows, strict=True) if row is not None]
             kept = [row for row in rows if row is not None]
@@ -77,6 +79,10 @@ class VectorProjection:
         if skipped:
             self._table.skip_vectors(key, model, sorted(skipped))
         return len(entries) == self._batch
+
+    def forget(self) -> None:
+        """Let go of vectors made lately."""
+        self._lately.forget()
 
     def _embed(self, texts: Sequence[str]) -> list[Vectors | None]:
         try:

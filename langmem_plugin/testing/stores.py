@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from rank_bm25 import BM25Plus
 
 from langmem_plugin.errors import LangmemPluginError, StoreClosed, TurnClosed, VersionConflict
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import FORGOTTEN, Message, Role, Text, ToolCall, assistant, tool_result, user
+from langmem_plugin.recall.bm25 import DELTA, K1, B, bm25_plus
+from langmem_plugin.recall.indexed import message_terms
+from langmem_plugin.recall.terms import analyse_query
 from langmem_plugin.records import ConstraintState, Entry, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.testing.checks import refused, said
@@ -194,6 +199,29 @@ class StoreConformance(KeepingClauses):
             session.add("The code of the garage is 7714-B.", assistant("Noted."))
             assert session.recall("garage code")[0].entry.message.text.startswith("The code of the garage")
             assert session.recall("xylophone") == [] or "xylophone" not in session.recall("xylophone")[0].why
+
+    def test_keyword_scores_are_those_of_rank_bm25(self, url: str) -> None:
+        """Of every message and to 1e-6, after growth and a restart, whatever stands in other sessions."""
+        draw = random.Random(5)
+        words = ["garden", "gate", "river", "stone", "copper", "lantern", "harbour", "violet", "meadow", "winter"]
+        texts = [" ".join(draw.choices(words, k=draw.randint(1, 12))) for _ in range(40)]
+        queries = ["copper lantern", "the winter river garden", "stone stone gate", "violet and nothing else"]
+        key = SessionKey("ann", "s")
+        for start in (0, 25):
+            with Memory.open(url) as memory:
+                some = texts[start : start + 25]
+                memory.session("s", owner="ann").add(*some)
+                memory.session("s", owner="bob").add(*(text + " copper copper" for text in some))
+                for query in queries:
+                    memory.session("s", owner="ann").recall(query)
+        documents = [list(Counter(message_terms(user(text))).elements()) for text in texts]
+        with Memory.open(url) as memory:
+            store = memory._store
+            for query in queries:
+                terms = analyse_query(query)
+                found = bm25_plus(terms, store.keyword_stats(key), store.postings(key, terms), size=len(texts) + 1)
+                right = BM25Plus(documents, k1=K1, b=B, delta=DELTA).get_scores(terms)
+                np.testing.assert_allclose(found.scores[1:] + found.floor, right, atol=1e-6)
 
     def test_vectors_are_kept(self, url: str) -> None:
         """Vectors come back as they were, by session and model; a mark is no vector."""
