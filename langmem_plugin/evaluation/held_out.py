@@ -25,6 +25,7 @@ from langmem_plugin.evaluation.requests import evidence_level
 from langmem_plugin.memory import Memory
 from langmem_plugin.recall import rank
 from langmem_plugin.recall.features import DENSE
+from langmem_plugin.recall.weights import WEIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for group, conversation in enumerate(conversations):
         models = fit([sample for sample in samples if sample.group != group])
         rough = dict(zip(DENSE, models.rough.tolist(), strict=True))
-        with patch.dict(rank.WEIGHTS, {"both": rough}), patch.object(rank, "net_of", lambda _, net=models.net: net):
+        with patch.dict(WEIGHTS, {"both": rough}), patch.object(rank, "net_of", lambda _, net=models.net: net):
             rows = evidence_level(
                 [conversation],
                 lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
