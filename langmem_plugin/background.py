@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from langmem_plugin.config import MemoryConfig, SummaryConfig
+from langmem_plugin.context.window import plan
 from langmem_plugin.measures import Observers
 from langmem_plugin.models import ChatModel, Embedder
 from langmem_plugin.projections.consolidation import ConsolidationProjection
@@ -30,20 +31,19 @@ def projections_of(
     vectors: VectorIndex | None,
     extractor: ChatModel | None,
     clock: Callable[[], datetime],
-    plan: Callable[[SessionKey, Sequence[Entry]], int],
-    high: Callable[[Head], int],
     refined: Refined,
     told: Observers,
 ) -> tuple[Projection, ...]:
     """The projections that these models and settings ask for."""
     found: list[Projection] = []
+    leaving = _Leaving(store, config)
     if config.summary.enabled:
         found.append(
             SummaryProjection(
                 store,
                 model=summarizer,
-                plan=plan,
-                high=high,
+                plan=leaving.plan,
+                high=leaving.high,
                 counter=counter,
                 config=_fitting(config),
                 told=told,
@@ -61,6 +61,26 @@ def projections_of(
                 ConsolidationProjection(store, model=extractor, config=config, count=counter.count, clock=clock)
             )
     return tuple(found)
+
+
+class _Leaving:
+    """What should leave a session's window."""
+
+    def __init__(self, store: Store, config: MemoryConfig) -> None:
+        self._store = store
+        self._config = config
+
+    def plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
+        """The last of these entries that should leave; 0 for none."""
+        head = self._store.head(key)
+        return plan(entries, high=self.high(head), low=int(self._room(head) * self._config.window.low))
+
+    def high(self, head: Head) -> int:
+        """Tokens up to which nothing leaves."""
+        return int(self._room(head) * self._config.window.high)
+
+    def _room(self, head: Head) -> int:
+        return head.history_tokens or self._config.budget.prompt
 
 
 def worked_with(summarizer: ChatModel | None, embedder: Embedder | None, extractor: ChatModel | None) -> str:

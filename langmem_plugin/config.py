@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.summary_prompts import SummaryPrompts
 from langmem_plugin.windows import get_context_window
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -24,6 +26,10 @@ MAX_TTL_S = 36_500 * 86_400.0
 
 Preset: TypeAlias = Literal["customer_support", "coding_assistant", "roleplay", "knowledge_assistant", "multi_agent"]
 """The situations that `MemoryConfig.preset` knows."""
+
+
+_TAKEN = frozenset({"system", "constraints", "summary", "window", "recall", "documents", "new", "tools"})
+"""Names of parts that every request has."""
 
 
 class _Settings(BaseModel):
@@ -153,6 +159,10 @@ class Budget(_Settings):
     def tokens(self, portion: Portion) -> int:
         """A segment's limit in tokens, whichever way it was given."""
         amount: int | float = getattr(self, portion)
+        return self.share(amount)
+
+    def share(self, amount: float) -> int:
+        """An amount in tokens: a whole number as it is, a decimal number as a share of the prompt."""
         return amount if isinstance(amount, int) else int(amount * self.prompt)
 
 
@@ -171,6 +181,17 @@ class WindowConfig(_Settings):
         return self
 
 
+def _as_prompts(given: object) -> object:
+    """Prompts as a file holds them: templates by name."""
+    if not isinstance(given, Mapping):
+        return given
+    known = SummaryPrompts.__slots__
+    for name, text in given.items():
+        if name not in known or not isinstance(text, str):
+            raise InvalidSetting("prompts", name, f"give texts for {', '.join(known)}")
+    return SummaryPrompts(**given)
+
+
 class SummaryConfig(_Settings):
     """The rolling summary of what left the window."""
 
@@ -178,6 +199,11 @@ class SummaryConfig(_Settings):
     max_tokens: Annotated[int, Field(ge=32)] = 600
     chunk_tokens: Annotated[int, Field(ge=128)] = 3_000
     """How much of the leaving text one call of the summariser reads."""
+    by_period: bool = True
+    """In long sessions, once the notes fill half of their room: each part gets notes of its own, the oldest are merged.
+    Otherwise all notes are rewritten for each part."""
+    prompts: Annotated[SummaryPrompts, BeforeValidator(_as_prompts)] = Field(default_factory=SummaryPrompts)
+    """What the summariser is asked."""
     min_quality: Share = 0.0
     """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
     Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
@@ -246,6 +272,17 @@ class SpendConfig(_Settings):
     """Calls of the model within one turn: stops a tool loop that does not end."""
 
 
+class SegmentConfig(_Settings):
+    """A named part of the request for texts of the application's own."""
+
+    budget: Amount = 0.20
+    """At most this, of the prompt."""
+    priority: int = 0
+    """Where not all have room, the segments with the lowest are cut first; "documents" has 0."""
+    stable: bool = True
+    """Stands before the conversation, for texts that seldom change; otherwise with the new message."""
+
+
 class MemoryConfig(_Settings):
     """Everything a memory can be told; every field has a default that works."""
 
@@ -256,6 +293,10 @@ class MemoryConfig(_Settings):
     constraints: ConstraintsConfig = Field(default_factory=ConstraintsConfig)
     profile: ProfileConfig = Field(default_factory=ProfileConfig)
     spend: SpendConfig = Field(default_factory=SpendConfig)
+    segments: Mapping[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], SegmentConfig] = Field(
+        default_factory=dict
+    )
+    """Named parts for texts of the application's own, in the order in which they stand; see `Document.segment`."""
     open_sessions: Annotated[int, Field(ge=1)] = 1_024
     """Sessions kept ready in memory; the least recently used are let go and read again on demand."""
     ttl_s: Annotated[float, Field(gt=0, le=MAX_TTL_S)] | None = None
@@ -263,6 +304,13 @@ class MemoryConfig(_Settings):
     give one of its own."""
     max_message_chars: Annotated[int, Field(gt=0)] = 8_000_000
     """A longer message is refused with `InvalidMessage`."""
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        for name in self.segments:
+            if name in _TAKEN:
+                raise InvalidSetting("segments", name, f"use other names than {', '.join(sorted(_TAKEN))}")
+        return self
 
     @classmethod
     def preset(cls, name: Preset, **overrides: Any) -> MemoryConfig:

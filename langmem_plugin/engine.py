@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from langmem_plugin.config import Budget, MemoryConfig, SpendConfig
+from langmem_plugin.context.request import Document, DocumentSource
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.measures import Observers, UsageReported, observers
@@ -49,6 +50,13 @@ class Engine:
     """Who wants to know what becomes of constraints."""
     observers: Observers = field(default_factory=observers)
     """Who measures."""
+
+    documents: DocumentSource | None = None
+    """The application's own texts for each request."""
+
+    def documents_for(self, key: SessionKey, query: str) -> tuple[Document, ...]:
+        """What the application shows with a message; () if it gives nothing."""
+        return () if self.documents is None else tuple(self.documents(query, owner=key.owner, session=key.session))
 
     def counted(self, entry: Entry) -> Entry:
         """The entry with its tokens as this memory's counter counts them (guarantee G1)."""

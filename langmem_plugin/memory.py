@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from langmem_plugin.access import Access, opened_by
 from langmem_plugin.background import projections_of, worked_with
 from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.config import MemoryConfig
-from langmem_plugin.context.window import plan
+from langmem_plugin.context.request import DocumentSource
 from langmem_plugin.embedders import as_embedder
 from langmem_plugin.engine import Engine, check_name, session_key
 from langmem_plugin.erasure import Eraser
@@ -31,12 +31,13 @@ from langmem_plugin.projections.worker import Worker
 from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Entry, Head, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.protocol import Store
+from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watchers
 
@@ -70,6 +71,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         extractor: ChatModel | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> None:
         self.config = config
         self.counter = counter
@@ -88,8 +90,6 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             vectors=vectors,
             extractor=extractor,
             clock=clock,
-            plan=self._plan,
-            high=self._high,
             refined=self._refined,
             told=told,
         )
@@ -111,6 +111,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             eraser=eraser,
             watchers=(watchers := Watchers(confirm)),
             observers=told,
+            documents=documents,
         )
         self._expiring = Expiring(store, watchers, clock)
         watchers.heard = self._expiring.heard
@@ -131,6 +132,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         confirm: Confirm | None = None,
         sync: bool = False,
         background: bool = True,
+        documents: DocumentSource | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -162,6 +164,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 a model included (at most a minute). A conversation should never wait for that.
             background: Whether this process works behind its conversations. Without, it starts no
                 thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
+            documents: Your own texts for each request, in every adapter: called with the message
+                and `owner=`, `session=`; see `Document.segment`. They are never stored.
 
         Raises:
             InvalidSetting: An argument cannot work.
@@ -182,7 +186,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
-            where = None if vectors == "exact" else vectors or _beside(store)
+            where = _place(store, vectors)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -198,6 +202,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 extractor=as_chat_model(extractor),
                 sync=sync,
                 background=background,
+                documents=documents,
             )
         except BaseException:
             store.close()
@@ -387,16 +392,6 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         keys = self._store.keys()
         return notebook(memory_html(self._engine, url=self.url, keys=keys, behind=behind))
 
-    def _plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
-        head = self._store.head(key)
-        return plan(entries, high=self._high(head), low=int(self._room(head) * self.config.window.low))
-
-    def _high(self, head: Head) -> int:
-        return int(self._room(head) * self.config.window.high)
-
-    def _room(self, head: Head) -> int:
-        return head.history_tokens or self.config.budget.prompt
-
     def _let_go(self, key: SessionKey) -> None:
         """Clear what is held in memory of a session of which something was forgotten."""
         with self._lock:
@@ -420,6 +415,15 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:
             self._vectors.erase([key])
+
+
+def _place(store: Store, vectors: str | Path | None) -> str | Path | None:
+    """Where the index is; None for none but exact search."""
+    if vectors == "exact":
+        return None
+    if vectors is not None and isinstance(store, SqlStore) and store.database.by_owner:
+        raise InvalidSetting("vectors", str(vectors), 'row-level security hides what an index is built from: "exact"')
+    return vectors or _beside(store)
 
 
 def _beside(store: Store) -> Path | None:

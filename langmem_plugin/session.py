@@ -175,7 +175,7 @@ class Session(Visible, Lasting):
             tools: The schemas of the tools that go with the request; only counted.
             budget: Limits in tokens as this memory's counter counts them; the
                 configured ones if not given.
-            documents: Texts of your own retrieval, shown with the query, never stored.
+            documents: Texts of your own for this request, never stored; see `Document.segment`.
             recall_as: "prefix" puts what is recalled before the query's text. "pair"
                 leaves the query out, for a framework that adds it itself, and shows what
                 is recalled as a user/assistant pair at the end.
@@ -204,7 +204,7 @@ class Session(Visible, Lasting):
             system=system,
             tools=tools,
             budget=budget,
-            documents=documents,
+            documents=(*documents, *self._engine.documents_for(self._key, message.text if message else "")),
             recall_as=recall_as,
             other_tokens=other_tokens,
         )

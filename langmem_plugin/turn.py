@@ -48,6 +48,7 @@ class Turn:
         self._staged = staged
         self._attachment: Attachment | None = None
         self._attached_to: Message | None = None
+        self._shown: tuple[Message | None, tuple[Document, ...]] | None = None
         self._history_tokens = 0
         self._sent = 0
         """Tokens of the request that waits for its answer, as they were counted."""
@@ -140,7 +141,7 @@ class Turn:
                 system=system,
                 tools=tools,
                 budget=budget,
-                documents=documents,
+                documents=(*documents, *self._own_documents(asked)),
                 turn_id=self.id,
                 asked=asked,
                 calls=sum(entry.message.role is Role.ASSISTANT for entry in entries),
@@ -153,6 +154,12 @@ class Turn:
             fixed = sum(tokens.get(part, 0) for part in ("system", "constraints", "tools"))
             self._history_tokens = context.report.budget - fixed
             return context
+
+    def _own_documents(self, asked: Message | None) -> tuple[Document, ...]:
+        """The application's, asked for once for each new message, so that a tool loop repeats its prefix."""
+        if self._shown is None or self._shown[0] != asked:
+            self._shown = asked, self._engine.documents_for(self._key, asked.text if asked else "")
+        return self._shown[1]
 
     def stream(self, chunks: Iterable[str]) -> Stream:
         """Pass an answer on as it comes, and append it once it is whole (guarantee G6).

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from langmem_plugin.config import Budget, MemoryConfig, RecallConfig, SummaryConfig
+from langmem_plugin.config import Budget, MemoryConfig, RecallConfig, SegmentConfig, SummaryConfig
 from langmem_plugin.context import window
 from langmem_plugin.context.assembly import assemble
 from langmem_plugin.context.constraints_block import quote_constraint
@@ -40,6 +40,13 @@ class Words:
 
 COUNTER = Words()
 CONFIG = MemoryConfig()
+SEGMENTED = MemoryConfig(
+    segments={
+        "project": SegmentConfig(priority=2),
+        "file": SegmentConfig(budget=80, priority=-1),
+        "hint": SegmentConfig(stable=False),
+    }
+)
 BUDGETS = st.builds(
     Budget,
     max_tokens=st.one_of(st.integers(1, 400), st.integers(200, 3_000), st.integers(1_000, 20_000)),
@@ -47,7 +54,12 @@ BUDGETS = st.builds(
     constraints=st.sampled_from([0.3, 0.85]),
 )
 CONFIGS = st.sampled_from(
-    [CONFIG, MemoryConfig(summary=SummaryConfig(enabled=False)), MemoryConfig(recall=RecallConfig(sticky=False))]
+    [
+        CONFIG,
+        SEGMENTED,
+        MemoryConfig(summary=SummaryConfig(enabled=False)),
+        MemoryConfig(recall=RecallConfig(sticky=False)),
+    ]
 )
 many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -88,7 +100,8 @@ def test_any_history_and_any_budget_give_a_valid_request_within_it(data, budget,
     tools = ({"name": "search", "parameters": {}},) if with_tools else ()
     query = data.draw(st.one_of(st.none(), histories.texts.map(user)))
     recalled = data.draw(histories.recollections(view, COUNTER))
-    documents = data.draw(histories.documents)
+    names = st.sampled_from(["documents", *config.segments])
+    documents = [replace(one, segment=data.draw(names)) for one in data.draw(histories.documents)]
     pair = data.draw(st.booleans())
     arguments = {
         "counter": COUNTER,
@@ -117,6 +130,9 @@ def test_any_history_and_any_budget_give_a_valid_request_within_it(data, budget,
         assert context.messages[-1].role is Role.ASSISTANT, "the framework adds the user's message"
     again = assemble(view, **arguments)
     assert again == context, "two calls are equal"
+    report = context.report
+    assert sum(report.segments.values()) == report.tokens["documents"], "every token of a segment is told"
+    assert set(report.segments) == {one.segment for one in documents}
     shown = [hit.entry.seq for hit in context.report.hits]
     in_window = {item.seq for item in context.items if item.segment == "window"}
     assert not in_window & set(shown), "what the window shows is not recalled"

@@ -18,10 +18,10 @@ from langmem_plugin.errors import InvalidSetting, ModelFailed
 from langmem_plugin.messages import Media, Message, Role, Text, ToolCall, assistant, tool_result, user
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.lane import Pace
-from langmem_plugin.projections.prompts import SummaryPrompts
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.records import SessionKey
+from langmem_plugin.summary_prompts import SummaryPrompts
 
 KEY = SessionKey("ann", "s")
 KEEP = 4
@@ -89,7 +89,9 @@ def projection(memory, model=None, *, max_tokens=60, chunk_tokens=200, **more) -
         model=as_chat_model(model),
         plan=more.pop("plan", plan),
         counter=Words(),
-        config=SummaryConfig(max_tokens=max_tokens, chunk_tokens=chunk_tokens),
+        config=SummaryConfig(
+            max_tokens=max_tokens, chunk_tokens=chunk_tokens, prompts=more.pop("prompts", SummaryPrompts())
+        ),
         **more,
     )
 
@@ -145,7 +147,7 @@ def test_every_leaving_token_is_read_once(memory):
         assert read.count(f"Noted {turn}.") == 1
     assert "Town28" not in read
     summary = shown(memory)
-    assert (summary.method, summary.model, summary.prompt_version) == ("model", "scripted-1", "1")
+    assert (summary.method, summary.model, summary.prompt_version) == ("model", "scripted-1", "2")
     assert summary.upto_seq == 56
 
 

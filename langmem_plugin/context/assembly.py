@@ -10,7 +10,7 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context import constraints_block, open_turn, rendering, window
 from langmem_plugin.context.counting import Counter
 from langmem_plugin.context.cutting import cut_end
-from langmem_plugin.context.documents import fit_documents
+from langmem_plugin.context.documents import Provided
 from langmem_plugin.context.exchanges import NO_ANSWER, Line, group, join, lines, repair, unique_ids
 from langmem_plugin.context.extract import extract
 from langmem_plugin.context.packing import NEED_NOTHING, NEED_SHRINK, Packed, pack, recall_room
@@ -91,7 +91,6 @@ class _Plan:
     summary: str
     extract: str
     packed: Packed
-    documents: str
     turn_room: int
     pair: bool = True
     """Whether a pair before the window says what is not shown."""
@@ -193,16 +192,23 @@ class _Assembly:
     def build(self) -> Context:
         prompt = self.budget.prompt
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
-        documents = self._fit_documents(prompt - self.least)
-        left = prompt - self.least - self._count(documents)
+        self.provided = Provided(
+            self.documents,
+            segments=self.config.segments,
+            budget=self.budget,
+            room=prompt - self.least,
+            count=self.counter.count,
+            anchored=self.anchor is not None or self.as_pair,
+        )
+        left = prompt - self.least - self._provided()
         keep = self.shown.newest_tokens()
         if self._wants_the_past():
             said = len(self.cut), len(self.notes)
-            plan = self._plan("", "", documents, natural, keep)
+            plan = self._plan("", "", natural, keep)
             if plan.attached is not None and plan.attached.tokens > self.budget.tokens("recall"):
                 return self._finished(plan)
             del self.cut[said[0] :], self.notes[said[1] :]
-        return self._finished(self._plan(*self._summarise(left), documents, natural, keep))
+        return self._finished(self._plan(*self._summarise(left), natural, keep))
 
     def _wants_the_past(self) -> bool:
         """Whether whole messages should have the room of their shortened ones: a model's summary always stays."""
@@ -212,27 +218,22 @@ class _Assembly:
             return self.given.tokens > self.budget.tokens("recall")
         return bool(self.recalled.hits) and self.recalled.need >= NEED_SHRINK
 
-    def _plan(self, summary: str, short: str, documents: str, natural: int, keep: int) -> _Plan:
+    def _plan(self, summary: str, short: str, natural: int, keep: int) -> _Plan:
         """What is sent beside this summary and this extract."""
         prompt = self.budget.prompt
         block = self._summary_text(summary, short)
         pair = self._count(block) + (_PAIR_OVERHEAD if block or self.waiting else 0)
         # A long tool loop gives way to the summary and the newest exchanges.
-        outside = self.fixed + self.reserved + self._count(documents) + (self.given.tokens if self.given else 0)
+        outside = self.fixed + self.reserved + self._provided() + (self.given.tokens if self.given else 0)
         turn_room = max(self.least - self.fixed - self.reserved, prompt - outside - pair - keep)
         turn = min(natural, turn_room)
-        space = prompt - self.fixed - self.reserved - turn - self._count(documents) - pair
+        space = prompt - self.fixed - self.reserved - turn - self._provided() - pair
         packed, start = self._recall(space, keep)
-        return _Plan(start, summary, short, packed, documents, turn_room)
+        return _Plan(start, summary, short, packed, turn_room)
 
-    def _fit_documents(self, left: int) -> str:
-        if self.documents and self.anchor is None and not self.as_pair:
-            self.cut.append(f"{len(self.documents)} documents left out: there is no new message to put them before")
-            return ""
-        room = min(self.budget.tokens("documents"), left)
-        fitting = fit_documents(self.documents, room=room, count=self.counter.count)
-        self.cut.extend(fitting.cut)
-        return fitting.text
+    def _provided(self) -> int:
+        """Tokens of the application's documents, wherever they stand."""
+        return self._count(self.provided.before()) + sum(map(self._tokens, self.provided.lines()))
 
     def _summarise(self, left: int) -> tuple[str, str]:
         """The summary's text, and the extract of what waits to be summarised."""
@@ -305,8 +306,6 @@ class _Assembly:
             count=self.counter.count,
         )
 
-    # What is written
-
     def _summary_text(self, summary: str, short: str) -> str:
         return rendering.summary_block(
             summary,
@@ -322,8 +321,8 @@ class _Assembly:
         if not block and hidden and plan.pair:
             block = rendering.hidden_block()
         pair = [Line(user(block)), Line(assistant(rendering.summary_answer(hidden)))] if block else []
-        head = join([pair, *self.shown.exchange_lines(plan.start)])
-        before = (plan.attached.text if plan.attached else "") + plan.documents
+        head = join([self.provided.lines(), pair, *self.shown.exchange_lines(plan.start)])
+        before = (plan.attached.text if plan.attached else "") + self.provided.before()
         turn = list(self.turn)
         fitted = open_turn.fit(turn, room=plan.turn_room, counter=self.counter, awaiting=self.awaiting)
         if before and self.anchor is not None:
@@ -360,9 +359,8 @@ class _Assembly:
             plan.packed = Packed()
         elif plan.start == last:
             plan.start += 1
-        elif plan.documents:
-            self.cut.append(f"documents left out ({self._count(plan.documents)} tokens)")
-            plan.documents = ""
+        elif self.provided.drop():
+            pass
         elif plan.extract:
             plan.extract = ""
         elif plan.summary:
@@ -383,15 +381,17 @@ class _Assembly:
         items: list[Item] = []
         if self.system_line is not None:
             items.append(self._item("system", self.system_line))
-        paired = 2 if self._has_pair(plan) else 0
+        stands = len(self.provided.lines())
+        paired = stands + (2 if self._has_pair(plan) else 0)
         for position, line in enumerate(conversation):
             segment: Segment = "new" if position >= boundary else "summary" if position < paired else "window"
+            segment = "documents" if position < stands else segment
             items.append(self._item(segment, line))
-        by_segment = {"system": 0, "summary": 0, "window": 0, "new": 0}
+        by_segment = {"system": 0, "documents": 0, "summary": 0, "window": 0, "new": 0}
         for item in items:
             by_segment[item.segment] += item.tokens
         recall = min(by_segment["new"], plan.attached.tokens if plan.attached else 0)
-        documents = min(by_segment["new"] - recall, self._count(plan.documents))
+        documents = min(by_segment["new"] - recall, self._count(self.provided.before()))
         first = self.shown.exchanges[plan.start][0].seq if plan.start < len(self.shown.exchanges) else 0
         hidden = self.shown.exchanges[self.shown.fold.start : plan.start]
         if hidden:
@@ -403,7 +403,7 @@ class _Assembly:
             "summary": by_segment["summary"],
             "recall": recall,
             "window": by_segment["window"],
-            "documents": documents,
+            "documents": documents + by_segment["documents"],
             "new": by_segment["new"] - recall - documents + self.reserved,
             "tools": self.tool_tokens,
         }
@@ -413,6 +413,7 @@ class _Assembly:
             version=self.view.version,
             budget=self.budget.prompt,
             tokens=tokens,
+            segments=self.provided.tokens(tokens["documents"]),
             window_from=first,
             window_messages=sum(map(len, self.shown.exchanges[plan.start :])),
             summarised=self.view.summary.upto_seq if self.view.summary is not None else 0,
@@ -421,7 +422,7 @@ class _Assembly:
             hits=hits,
             need=self.recalled.need,
             legs=self.recalled.legs,
-            cut=(*self.cut, *fitted.cut),
+            cut=(*self.cut, *self.provided.cut, *fitted.cut),
             notes=tuple(self.notes),
         )
         return Context(items=tuple(items), report=report, attachment=plan.attached)

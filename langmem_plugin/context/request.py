@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.records import Attachment, Constraint, Entry, Hit, Summary
 
-Segment: TypeAlias = Literal["system", "summary", "window", "new"]
+Segment: TypeAlias = Literal["system", "documents", "summary", "window", "new"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A text of the application's own retrieval, shown with the new message, never stored."""
+    """A text of the application's own: retrieved, a file, notes on a project. Shown, never stored."""
 
     text: str
     id: str = ""
     title: str = ""
+    segment: str = "documents"
+    """Where it stands and what it may take: a name of `MemoryConfig.segments`, or "documents"."""
+
+
+class DocumentSource(Protocol):
+    """The application's own texts for a request, asked for each new message of a session."""
+
+    def __call__(self, query: str, *, owner: str, session: str) -> Sequence[Document]:
+        """What to show with this message; its time is added to the request's, what it raises goes to the caller."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +68,8 @@ class ContextReport:
     """Tokens that the prompt may have."""
     tokens: Mapping[str, int] = field(default_factory=dict)
     """By segment: system, constraints, summary, recall, window, documents, new, tools."""
+    segments: Mapping[str, int] = field(default_factory=dict)
+    """What "documents" is made of, by the segment's name; those that were left out with 0."""
     window_from: int = 0
     """The oldest log entry in the window; 0 if the window is empty."""
     window_messages: int = 0

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from langmem_plugin.context import open_turn
 from langmem_plugin.context.counting import Counter
 from langmem_plugin.context.exchanges import Line, repair
-from langmem_plugin.context.rendering import RECALLED, SUMMARY
+from langmem_plugin.context.rendering import APPLICATION, RECALLED, SUMMARY
 from langmem_plugin.messages import Message, Role, Text
 
 Step: TypeAlias = Literal[
@@ -103,8 +103,9 @@ def _parts(
     first = next((i for i, message in enumerate(request) if message.role is not Role.SYSTEM), len(request))
     asked = [i for i, message in enumerate(request) if message.role is Role.USER and i >= first]
     newest = asked[-1] if asked else first
-    paired = newest > first + 1 and request[first].text.startswith(f"<{SUMMARY}>")
-    after = first + 2 if paired else first
+    after = first
+    while newest > after + 1 and request[after].text.startswith((f"<{SUMMARY}>", f"<{APPLICATION}>")):
+        after += 2
     return request[:first], request[first:after], request[after:newest], request[newest:]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import threading
 import time
 from collections import OrderedDict
@@ -16,13 +14,22 @@ from typing import Literal, Protocol
 from langmem_plugin.chat_models import ROLE, TimeLimited
 from langmem_plugin.config import SummaryConfig
 from langmem_plugin.context.extract import extract
-from langmem_plugin.context.sentences import printable, speaker, spoken
 from langmem_plugin.errors import ModelFailed
 from langmem_plugin.measures import Observers, SummaryKept
 from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
-from langmem_plugin.projections.prompts import SummaryPrompts
+from langmem_plugin.projections.chunks import Chunk, Chunks
+from langmem_plugin.projections.periods import (
+    HEADING_TOKENS,
+    PERIODS,
+    Period,
+    day,
+    next_merge,
+    periods_of,
+    without_headings,
+    written,
+)
 from langmem_plugin.projections.quality import missing_facts, named, retention, source_facts
 from langmem_plugin.projections.standing import Standing
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
@@ -36,8 +43,10 @@ _MEANWHILE_S = 0.02
 _WORDS_PER_TOKEN = 0.6
 _FEW_FACTS = 8
 """Text with fewer facts than this says nothing about a summary's quality."""
-_TAG = re.compile(r"</?\s*(?:conversation|notes)\s*>", re.IGNORECASE)
-"""The conversation is data between these tags: it may not close them."""
+_FULL = 0.5
+"""From this part of their room on, the notes go on by period."""
+_LEAST_PERIOD = 24
+"""With fewer tokens for a period, all notes are rewritten for each chunk."""
 
 
 class SummaryStore(Protocol):
@@ -99,13 +108,6 @@ class _Unfinished:
     """The head's; if something is forgotten meanwhile, it begins again."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    text: str
-    upto: int
-    offset: int
-
-
 class SummaryProjection:
     """Keeps the summary of each session up with what should leave its window.
 
@@ -126,7 +128,6 @@ class SummaryProjection:
         plan: Callable[[SessionKey, Sequence[Entry]], int],
         counter: TextCounter,
         config: SummaryConfig,
-        prompts: SummaryPrompts | None = None,
         high: Callable[[Head], int] | None = None,
         timeout_s: float = 120.0,
         told: Observers | None = None,
@@ -141,7 +142,6 @@ class SummaryProjection:
                 that should leave the window (the end of a turn); 0 for none.
             counter: Counts as the answering model does.
             config: Limits.
-            prompts: What the model is asked.
             high: Tokens of entries without a summary up to which `plan` gives 0 for a
                 session of this head; so the same entries need not be read for each turn.
             timeout_s: A model that has not answered by then has failed.
@@ -154,7 +154,8 @@ class SummaryProjection:
         self._plan = plan
         self._count = counter.count
         self._config = config
-        self._prompts = prompts or SummaryPrompts()
+        self._chunks = Chunks(store, counter.count, config.chunk_tokens)
+        self._prompts = config.prompts
         self._told = told
         self._unfinished: OrderedDict[SessionKey, _Unfinished] = OrderedDict()
         self._lock = threading.Lock()
@@ -210,11 +211,8 @@ class SummaryProjection:
                 upto=upto,
                 erased=head.erased,
             )
-        chunk = self._next_chunk(key, way)
-        text = self._summarised(model, way.text, chunk.text)
-        if self._config.min_quality:
-            constraints = [constraint.text for constraint in self._store.active_constraints(key)]
-            text = self._good(model, text, old=way.text, chunk=chunk.text, constraints=constraints)
+        chunk = self._chunks.next(key, way.upto, way.offset, way.target)
+        text = self._with_chunk(key, model, way, chunk)
         way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
         if way.upto < way.target:
             self._remember(key, way)
@@ -277,50 +275,52 @@ class SummaryProjection:
                 return entry.seq
         return target
 
-    def _next_chunk(self, key: SessionKey, way: _Unfinished) -> _Chunk:
-        """The next text to read: whole messages, or a part of one that is longer than a chunk."""
-        limit = self._config.chunk_tokens
-        lines: list[str] = []
-        tokens = 0
-        upto, offset = way.upto, way.offset
-        after = upto
-        while entries := self._store.entries(key, after=after, upto=way.target, limit=200):
-            for entry in entries:
-                line = self._line(entry)
-                rest = f"({speaker(entry.message)}, continued) {line[offset:]}" if offset else line
-                cost = self._count(rest) + 1
-                if tokens + cost > limit:
-                    if lines:
-                        return _Chunk("\n".join(lines), upto, 0)
-                    part = self._beginning(rest, limit)
-                    taken = len(part) - (len(rest) - len(line[offset:]))
-                    return _Chunk(part, upto, offset + max(1, taken))
-                lines.append(rest)
-                tokens += cost
-                upto, offset = entry.seq, 0
-            after = upto
-        return _Chunk("\n".join(lines), max(upto, way.target), 0)
+    def _with_chunk(self, key: SessionKey, model: ChatModel, way: _Unfinished, chunk: Chunk) -> str:
+        """The notes with what the chunk adds: rewritten as a whole, or by period once they fill their room."""
+        periods = periods_of(way.text)
+        source, most = self._count(chunk.text), self._config.max_tokens
+        room = most // PERIODS - HEADING_TOKENS
+        full = bool(periods) or self._count(way.text) >= _FULL * most
+        if not self._config.by_period or not full or room < _LEAST_PERIOD:
+            limit = min(most, self._count(way.text) + source)  # no summary is longer than what it summarises
+            asked = self._prompts.update.format(
+                summary=way.text or "(none yet)", conversation=chunk.text, words=_words(limit)
+            )
+            return self._good(key, model, asked, limit=limit, chunk=chunk)
+        if not periods:
+            first = self._store.entries(key, limit=1)
+            since = day(first[0].created_at) if first else chunk.since
+            periods = [Period(first=1, last=way.upto, since=since, until=chunk.since, text=way.text)]
+        limit = min(room, source)
+        asked = self._prompts.period.format(summary=way.text, conversation=chunk.text, words=_words(limit))
+        notes = self._good(key, model, asked, limit=limit, chunk=chunk)
+        last = chunk.upto + (chunk.offset > 0)
+        begins = min(periods[-1].last + 1, last)
+        periods.append(Period(first=begins, last=last, since=chunk.since, until=chunk.until, text=notes))
+        return self._merged(model, periods, room=room)
 
-    def _line(self, entry: Entry) -> str:
-        at = entry.created_at
-        text = printable(spoken(entry.message)).strip() or "(nothing)"
-        return f"{speaker(entry.message)}, {at:%Y-%m-%d %H:%M}: {_TAG.sub('[tag]', text)}"
+    def _merged(self, model: ChatModel, periods: list[Period], *, room: int) -> str:
+        """The periods within the summary's room: a long one shortened, then two made one, until they fit."""
+        while self._count(text := written(periods)) > self._config.max_tokens:
+            tokens = [self._count(period.text) for period in periods]
+            longest = max(range(len(periods)), key=lambda place: tokens[place])
+            if tokens[longest] > room:
+                old = periods[longest]
+                short, fewer = self._shortened(model, old.text, tokens[longest], room)
+                if fewer > room:
+                    short = cut_at_sentence(short, count=self._count, max_tokens=room)
+                periods[longest] = replace(old, text=short)
+            elif len(periods) > 1:
+                place = next_merge(periods)
+                earlier, later = periods[place : place + 2]
+                asked = self._prompts.merge.format(earlier=earlier, later=later, words=_words(room))
+                both = self._written(model, asked, limit=room, source=tokens[place] + tokens[place + 1])
+                periods[place : place + 2] = [earlier.joined(later, both)]
+            else:
+                return cut_at_sentence(text, count=self._count, max_tokens=self._config.max_tokens)
+        return text
 
-    def _beginning(self, text: str, limit: int) -> str:
-        """The beginning of a text that has at most `limit` tokens, to a word's end where there is one."""
-        # A first guess by length keeps each count small next to a text of a megabyte.
-        end = min(len(text), limit * 4)
-        while end > 1 and (counted := self._count(text[:end])) > limit:
-            end = max(1, min(end - 1, math.floor(end * limit / counted)))
-        word = text.rfind(" ", end // 2, end)
-        return text[: word + 1] if word > 0 and end < len(text) else text[:end]
-
-    def _summarised(self, model: ChatModel, old: str, conversation: str) -> str:
-        source = self._count(old) + self._count(conversation)
-        limit = min(self._config.max_tokens, source)  # no summary is longer than what it summarises
-        prompt = self._prompts.update.format(
-            summary=old or "(none yet)", conversation=conversation, words=_words(limit)
-        )
+    def _written(self, model: ChatModel, prompt: str, *, limit: int, source: int) -> str:
         text, tokens = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
         if tokens > limit:
             text, tokens = self._shortened(model, text, tokens, limit)
@@ -330,25 +330,25 @@ class SummaryProjection:
             raise ModelFailed(ROLE, f"its answer cannot be cut to {limit} tokens")
         return text
 
-    def _good(self, model: ChatModel, text: str, *, old: str, chunk: str, constraints: Sequence[str]) -> str:
-        """The text, or a second one that lacks less.
+    def _good(self, key: SessionKey, model: ChatModel, asked: str, *, limit: int, chunk: Chunk) -> str:
+        """The model's notes, or a second try at them that lacks less.
 
         Raises:
             ModelFailed: Both lack too much of what was read.
         """
+        source = self._count(asked)
+        text = self._written(model, asked, limit=limit, source=source)
         least = self._config.min_quality
-        wanted = source_facts([user(chunk)]) if least else []
+        wanted = source_facts([user(chunk.text)]) if least else []
         if len(wanted) < _FEW_FACTS:
             return text
+        constraints = [constraint.text for constraint in self._store.active_constraints(key)]
         missing = missing_facts(wanted, text, constraints)
         if (share := 1 - len(missing) / len(wanted)) >= least:
             return text
-        words = _words(self._config.max_tokens)
-        asked = self._prompts.update.format(summary=old or "(none yet)", conversation=chunk, words=words)
-        prompt = self._prompts.missing.format(prompt=asked, draft=text, missing=named(missing), words=words)
-        source = self._count(old) + self._count(chunk)
+        prompt = self._prompts.missing.format(prompt=asked, draft=text, missing=named(missing), words=_words(limit))
         again, _ = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
-        again = cut_at_sentence(again, count=self._count, max_tokens=min(self._config.max_tokens, source))
+        again = cut_at_sentence(again, count=self._count, max_tokens=limit)
         second = 1 - len(missing_facts(wanted, again, constraints)) / len(wanted)
         if max(share, second) < least:
             raise ModelFailed(ROLE, f"its summary holds {max(share, second):.0%} of the facts it read, not {least:.0%}")
@@ -367,7 +367,7 @@ class SummaryProjection:
     def _ask(self, model: ChatModel, prompt: str, *, source_tokens: int) -> tuple[str, int]:
         # Room beyond the limit shows an answer that is too long, instead of one that is cut off.
         cap = 2 * self._config.max_tokens
-        text = tidy(model.complete(self._prompts.system, prompt, max_tokens=cap))
+        text = without_headings(tidy(model.complete(self._prompts.system, prompt, max_tokens=cap)))
         tokens = self._count(text)
         if fault := fault_of(text, tokens=tokens, source_tokens=source_tokens, cap=cap):
             raise ModelFailed(ROLE, fault)

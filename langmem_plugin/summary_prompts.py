@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from langmem_plugin.errors import InvalidSetting
 
-VERSION = "1"
+VERSION = "2"
 
 SYSTEM = """\
 You keep the running notes of a conversation between a user and an assistant. You are given the notes so far \
@@ -48,6 +48,35 @@ Write the notes again with what matters of that in them, in at most {words} word
 New notes:"""
 
 
+PERIOD = """\
+<notes>
+{summary}
+</notes>
+<conversation>
+{conversation}
+</conversation>
+
+The notes cover what was said before, by period. Write notes on this part of the conversation alone, to stand after \
+them, in at most {words} words.
+Keep exactly: names, numbers, dates, amounts, identifiers; what the user said of themselves, wants, refuses or \
+decided; what was promised, done, found out by a tool, or is still open. Keep every "not" and "never".
+Use the old notes to know who and what is meant, and do not repeat them; where something has changed since, say so. \
+Leave out greetings and small talk.
+New notes:"""
+
+MERGE = """\
+<notes>
+{earlier}
+
+{later}
+</notes>
+
+Rewrite the notes on these two periods as notes on one, in at most {words} words. Keep names, numbers, dates, \
+decisions and every "not"; where the later period changes what the earlier says, keep the newest state and say that \
+it changed. Leave out what matters least.
+Notes on both:"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryPrompts:
     """The summariser's prompts, as `str.format` templates.
@@ -65,11 +94,18 @@ class SummaryPrompts:
     """Fields: `summary` (the too long one), `words`, `tokens`, `limit`."""
 
     missing: str = MISSING
-    """Fields: `prompt` (the update's), `draft` (its answer), `missing` (facts it lacks), `words`."""
+    """Fields: `prompt` (of the first try), `draft` (its answer), `missing` (facts it lacks), `words`."""
+
+    period: str = PERIOD
+    """Fields: `summary` (all notes so far, as context), `conversation`, `words`."""
+    merge: str = MERGE
+    """Fields: `earlier` and `later` (notes on two periods), `words`."""
 
     def __post_init__(self) -> None:
         _check("update", self.update, needs=("summary", "conversation"), may=("words",))
         _check("shorten", self.shorten, needs=("summary",), may=("words", "tokens", "limit"))
+        _check("period", self.period, needs=("summary", "conversation"), may=("words",))
+        _check("merge", self.merge, needs=("earlier", "later"), may=("words",))
         _check("missing", self.missing, needs=("missing",), may=("prompt", "draft", "words"))
 
 
