@@ -184,6 +184,7 @@ _TRIED_AGAIN = (
     "find",
     "forget",
     "head",
+    "holding",
     "key_of",
     "keys",
     "keyword_stats",
