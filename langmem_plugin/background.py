@@ -17,12 +17,12 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.records import Entry, Head, SessionKey
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
 
 
 def projections_of(
-    store: SqlStore,
+    store: Store,
     *,
     config: MemoryConfig,
     counter: TokenCounter,
@@ -66,7 +66,7 @@ def projections_of(
 class _Leaving:
     """What should leave a session's window."""
 
-    def __init__(self, store: SqlStore, config: MemoryConfig) -> None:
+    def __init__(self, store: Store, config: MemoryConfig) -> None:
         self._store = store
         self._config = config
 

@@ -17,7 +17,7 @@ from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
-from langmem_plugin.store.spending import Learned, SpendStore
+from langmem_plugin.store.spending import Learned
 from langmem_plugin.tokens import Calibration, TokenCounter
 from langmem_plugin.watching import Watchers
 
@@ -69,7 +69,7 @@ class Engine:
         """Take in what a provider reported, `stored` if a message carries it; see `Session.report_usage`."""
         self.ledger.add(key, usage, now=self.clock(), stored=stored)
         learned = self.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
-        if learned is not None and isinstance(self.store, SpendStore):
+        if learned is not None:
             self.store.save_learned(self.counter.name, Learned(model=model, ratio=learned.ratio, extra=learned.extra))
         if self.observers:
             self.observers.tell([UsageReported(key=key, usage=usage, model=model)])

@@ -18,8 +18,8 @@ from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.records import Receipt, SessionKey, SessionQuery
 from langmem_plugin.store.keeping import Erased
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.scan import SHORTEST, Needles, forms_of, pieces
-from langmem_plugin.store.sql import SqlStore
 
 _LIMITS = (
     f"strings of fewer than {SHORTEST} bytes are not looked for: they stand in files by chance",
@@ -40,7 +40,7 @@ class Eraser:
 
     def __init__(
         self,
-        store: SqlStore,
+        store: Store,
         vectors: VectorIndex | None,
         folder: Path | None,
         *,

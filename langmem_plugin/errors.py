@@ -19,6 +19,7 @@ LangmemPluginError
 │   ├── StoreUnavailable               the database cannot be reached or opened
 │   ├── StoreClosed                    the memory was closed
 │   ├── SchemaTooNew                   written by a newer release
+│   ├── StoreLost                      the server dropped what was acknowledged
 │   └── StoreCorrupt                   the file is not what it should be
 ├── VectorsLocked                      another process writes the vector index
 ├── WorkerRunning                      another process works on a SQLite file
@@ -189,6 +190,16 @@ class SchemaTooNew(StoreError):
         super().__init__(
             f"the database has schema {found}, this release knows {known}; upgrade langmem-plugin to open it"
         )
+
+
+class StoreLost(StoreError):
+    """The server no longer has something that was acknowledged: evicted, deleted by hand, or lost in a restart."""
+
+    def __init__(self, where: str, what: str, advice: str) -> None:
+        self.where = where
+        self.what = what
+        self.advice = advice
+        super().__init__(f"{where}: {what}; {advice}")
 
 
 class StoreCorrupt(StoreError):

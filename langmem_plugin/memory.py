@@ -36,7 +36,7 @@ from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger, Spent, remembered, spent
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
-from langmem_plugin.store.sql import SqlStore
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watchers
 
@@ -57,7 +57,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
 
     def __init__(
         self,
-        store: SqlStore,
+        store: Store,
         *,
         config: MemoryConfig,
         counter: TokenCounter,
@@ -138,7 +138,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         Args:
             url: `sqlite:///file.db` (relative), `sqlite:////absolute/file.db`, or
                 `sqlite://` for one that lives as long as the process, or
-                `postgresql://user:password@host/database`.
+                `postgresql://user:password@host/database`, or `redis://host:6379/0?prefix=app`.
             config: Budgets and switches; `MemoryConfig.preset(...)` has ready ones.
             model: Whose tokens are counted: a model's name, a path of a Hugging Face
                 tokenizer, a framework's model, a callable, or a `TokenCounter`.
@@ -171,6 +171,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             MissingExtra: A package that the embedder needs is not installed.
             StoreUnavailable: The database cannot be opened or written.
             StoreCorrupt: The file is not a database of this package.
+            StoreLost: A Redis server has sessions and no longer their directory.
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
         """
@@ -422,6 +423,6 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             self._vectors.erase([key])
 
 
-def _beside(store: SqlStore) -> Path | None:
+def _beside(store: Store) -> Path | None:
     path = store.database.path
     return None if path is None else path.with_name(path.name + ".vectors")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Literal
 
 from langmem_plugin.errors import InvalidSetting
-from langmem_plugin.messages import Message, Role, system
+from langmem_plugin.messages import Message, Role, forgotten, system
 from langmem_plugin.records import Constraint, ConstraintKind
 from langmem_plugin.session import Session
 
 __all__ = ["add_facts", "add_history"]
 
+_BATCH = 500
 
-def add_history(session: Session, messages: Sequence[Message], *, summary: str = "") -> int:
+
+def add_history(
+    session: Session,
+    messages: Iterable[Message],
+    *,
+    summary: str = "",
+    progress: Callable[[int], object] | None = None,
+) -> int:
     """Write an earlier conversation into a session, a turn for each exchange.
 
     Running it again, or with more messages at the end, adds only what is new. The rules
@@ -23,9 +32,10 @@ def add_history(session: Session, messages: Sequence[Message], *, summary: str =
 
     Args:
         session: A new session, or one that holds a beginning of these messages.
-        messages: Oldest first; user messages begin turns.
+        messages: Oldest first; user messages begin turns. Read one after the other, never held as a whole.
         summary: What another memory wrote about still earlier messages; kept as a note of
             the application, because nobody said it, and never read for constraints.
+        progress: Called with how many messages were read, every few hundred.
 
     Returns:
         How many messages were added.
@@ -34,14 +44,16 @@ def add_history(session: Session, messages: Sequence[Message], *, summary: str =
         InvalidSetting: The session holds another conversation.
         InvalidMessage: A message cannot be kept; what came before its turn is there.
     """
-    said = [*([system(summary)] if summary.strip() else []), *messages]
-    held = [entry.message for entry in session.history()]
-    if len(held) > len(said) or any(_said(one) != _said(other) for one, other in zip(held, said, strict=False)):
-        raise InvalidSetting("session", session.id, "it holds another conversation; move into a new one")
-    new = said[len(held) :]
-    for turn in _turns(new):
+    said = _counted(chain([system(summary)] if summary.strip() else [], messages), progress)
+    for held in _log(session):
+        message = next(said, None)
+        if message is None or _said(held) not in (_said(message), _said(forgotten(message))):
+            raise InvalidSetting("session", session.id, "it holds another conversation; move into a new one")
+    added = 0
+    for turn in _turns(said):
         session.add(*turn)
-    return len(new)
+        added += len(turn)
+    return added
 
 
 def add_facts(
@@ -71,13 +83,36 @@ def add_facts(
     return tuple(added)
 
 
-def _turns(messages: Sequence[Message]) -> list[list[Message]]:
-    turns: list[list[Message]] = []
+def _log(session: Session) -> Iterator[Message]:
+    after = 0
+    while entries := session.history(after=after, limit=_BATCH):
+        yield from (entry.message for entry in entries)
+        after = entries[-1].seq
+
+
+def _counted(messages: Iterable[Message], progress: Callable[[int], object] | None) -> Iterator[Message]:
+    """The messages; of two with one id the later has none, so that it is not taken for the first one come again."""
+    ids: set[str] = set()
+    for number, message in enumerate(messages, start=1):
+        if progress is not None and number % _BATCH == 0:
+            progress(number)
+        if message.id is None or message.id not in ids:
+            yield message
+        else:
+            yield replace(message, id=None)
+        if message.id is not None:
+            ids.add(message.id)
+
+
+def _turns(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    turn: list[Message] = []
     for message in messages:
-        if not turns or (message.role is Role.USER and turns[-1][-1].role is not Role.USER):
-            turns.append([])
-        turns[-1].append(message)
-    return turns
+        if turn and message.role is Role.USER and turn[-1].role is not Role.USER:
+            yield turn
+            turn = []
+        turn.append(message)
+    if turn:
+        yield turn
 
 
 def _said(message: Message) -> Message:

@@ -217,6 +217,19 @@ def _constraint_of(data: dict[str, Any]) -> Constraint:
     )
 
 
+def export_conversations(
+    engine: Engine, keys: Iterable[SessionKey], *, progress: Progress | None = None
+) -> Iterator[str]:
+    """Each session as a line: a JSON object with `owner`, `session` and OpenAI-style `messages`; without line ends."""
+    done = 0
+    for key in keys:
+        entries = engine.store.entries(key)
+        yield _line(owner=key.owner, session=key.session, messages=openai_messages(entries))
+        done += len(entries)
+        if progress is not None:
+            progress(done)
+
+
 def openai_messages(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """A log as the message list that OpenAI-style servers take: role, content, tool calls."""
     out: list[dict[str, Any]] = []

@@ -135,6 +135,27 @@ def postgres_url(postgres_server) -> str:
 
 
 @pytest.fixture(scope="session")
+def redis_server(tmp_path_factory) -> Iterator[Any]:
+    """A Redis server of its own, from the package that carries it."""
+    pytest.importorskip("redis")
+    from langmem_plugin.errors import MissingExtra
+    from langmem_plugin.testing.redis_server import RedisServer
+
+    try:
+        server = RedisServer(tmp_path_factory.mktemp("redis"), "--appendonly", "yes", "--appendfsync", "always")
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server) -> str:
+    """A key prefix of that server that nothing stands under."""
+    return str(redis_server.url())
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""
     return ROOT

@@ -91,11 +91,13 @@ def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path / 'memory.db'}"
 
 
-def test_odd_text_means_the_same_to_every_backend(sqlite_url, postgres_url):
-    """Each text is kept or refused, by SQLite and PostgreSQL alike, as content, name, id, constraint and question."""
+def test_odd_text_means_the_same_to_every_backend(sqlite_url, postgres_url, redis_url):
+    """Each text is kept or refused, by all backends alike, as content, name, id, constraint and question."""
     rng = random.Random(5)
     texts = BUILT_IN + [mutated(rng, rng.choice(BUILT_IN)) for _ in range(12)]
-    assert tried(sqlite_url, texts) == tried(postgres_url, texts)
+    expected = tried(sqlite_url, texts)
+    assert tried(postgres_url, texts) == expected
+    assert tried(redis_url, texts) == expected
 
 
 def test_the_collected_bad_inputs_are_kept_exactly(sqlite_url, data_dir):

@@ -21,3 +21,11 @@ class TestPostgres(StoreConformance):
     @pytest.fixture
     def url(self, postgres_url):
         return postgres_url
+
+
+class TestRedis(StoreConformance):
+    """A key prefix of a real Redis server."""
+
+    @pytest.fixture
+    def url(self, redis_url):
+        return redis_url

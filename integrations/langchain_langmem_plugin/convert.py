@@ -24,9 +24,9 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.utils import message_chunk_to_message
 
-from langchain_langmem_plugin.blocks import FRAMEWORK, Layout, read_content, write_content
-from langchain_langmem_plugin.plain import plain
 from langmem_plugin.errors import InvalidMessage
+from langmem_plugin.formats.langchain_content import FRAMEWORK, Layout, read_content, write_content
+from langmem_plugin.formats.plain import plain
 from langmem_plugin.messages import Json, JsonObject, Message, Payload, Role, ToolCall, Usage
 
 _CLASSES: dict[str, type[BaseMessage]] = {

@@ -291,6 +291,7 @@ def _faults_arguments(parser: argparse.ArgumentParser) -> None:
         ("threads", 8, "of each"),
         ("turns", 50, "of each thread"),
         ("postgres-restarts", 0, "stops and cuts of a PostgreSQL server of its own"),
+        ("redis-restarts", 0, "kills and cuts of a Redis server of its own"),
     ):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
 
@@ -307,6 +308,7 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
         threads=arguments.threads,
         turns=arguments.turns,
         restarts=arguments.postgres_restarts,
+        redis_restarts=arguments.redis_restarts,
         progress=_progress,
     )
     return faults.to_markdown(found), found

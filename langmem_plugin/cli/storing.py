@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.formats.files import FileFormat
 from langmem_plugin.records import OwnerInfo, Receipt, SessionInfo, SessionOrder
 
 
@@ -153,6 +154,9 @@ def add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("file", metavar="FILE", help="where to; - for standard output")
     export.add_argument("--owner", metavar="NAME", help="whose (everybody's)")
     export.add_argument("--session", metavar="ID", help="one session of that owner")
+    export.add_argument(
+        "--format", default="jsonl", choices=("jsonl", "openai"), help="openai: a line for each session, with messages"
+    )
     export.set_defaults(run=export_command)
 
 
@@ -163,7 +167,8 @@ def export_command(arguments: argparse.Namespace) -> int:
     if arguments.session is not None and arguments.owner is None:
         raise InvalidSetting("--owner", None, "name the owner of the session")
     with Memory.open(arguments.database) as memory:
-        lines = memory.export_lines(owner=arguments.owner, session=arguments.session, progress=_progress)
+        write = memory.export_lines if arguments.format == "jsonl" else memory.export_conversations
+        lines = write(owner=arguments.owner, session=arguments.session, progress=_progress)
         if arguments.file == "-":
             for line in lines:
                 print(line)
@@ -178,10 +183,15 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 def add_import(reading: argparse.ArgumentParser) -> None:
     """The arguments of `import`."""
-    reading.description = "Read sessions that `export` wrote; what is there already adds nothing."
+    reading.description = (
+        "Read sessions that `export` wrote, or the conversations of another memory: LangChain's messages_to_dict, "
+        "LlamaIndex's chat store files, OpenAI-style message lists. What is there already adds nothing."
+    )
     _database(reading)
-    reading.add_argument("file", metavar="FILE", help="what `export` wrote; - for standard input")
-    reading.add_argument("--owner", metavar="NAME", help="whose they become (as they were)")
+    reading.add_argument("file", metavar="FILE", help="JSON or JSON Lines; - for standard input")
+    reading.add_argument("--owner", metavar="NAME", help="whose they become (of an export: as they were)")
+    reading.add_argument("--session", metavar="ID", help="a conversation without a name becomes this (the file's name)")
+    reading.add_argument("--format", default="auto", choices=get_args(FileFormat), help="what the file is (auto)")
     reading.set_defaults(run=import_command)
 
 
@@ -190,14 +200,13 @@ def import_command(arguments: argparse.Namespace) -> int:
     from langmem_plugin.memory import Memory
 
     with Memory.open(arguments.database) as memory:
-        if arguments.file == "-":
-            found = memory.import_lines(sys.stdin, owner=arguments.owner, progress=_progress)
-        else:
-            try:
-                with Path(arguments.file).open(encoding="utf-8") as lines:
-                    found = memory.import_lines(lines, owner=arguments.owner, progress=_progress)
-            except (OSError, UnicodeDecodeError) as error:
-                raise InvalidSetting("FILE", arguments.file, f"it cannot be read ({type(error).__name__})") from error
+        found = memory.import_file(
+            sys.stdin if arguments.file == "-" else arguments.file,
+            owner=arguments.owner,
+            session=arguments.session,
+            format=arguments.format,
+            progress=_progress,
+        )
     print(f"{found.sessions} sessions: {found.messages} messages and {found.constraints} constraints are new")
     return 0
 

@@ -27,6 +27,7 @@ def measure(
     threads: int,
     turns: int,
     restarts: int,
+    redis_restarts: int = 0,
     progress: Callable[[str], object],
 ) -> dict[str, Any]:
     """Run the trials that have a number above 0, each on a database of its own unless `url` names one."""
@@ -56,6 +57,11 @@ def measure(
             name = (
                 f"PostgreSQL: {restarts // 2} immediate stops, {restarts - restarts // 2} times all connections killed"
             )
+            note(name, verdict, figures={"longest write, seconds": worst})
+        if redis_restarts:
+            verdict, worst = _redis_killed(Path(folder) / "redis", redis_restarts)
+            half = redis_restarts // 2
+            name = f"Redis: killed {redis_restarts - half} times, all connections {half} times"
             note(name, verdict, figures={"longest write, seconds": worst})
     return found
 
@@ -93,6 +99,32 @@ def _restarted(folder: Path, rounds: int) -> tuple[Verdict, float]:
     finally:
         os.kill(server.get_pid(), signal.SIGQUIT)
         time.sleep(1.0)
+
+
+def _redis_killed(folder: Path, rounds: int) -> tuple[Verdict, float]:
+    """Six writers on a server of their own, which syncs every write, while it is killed or loses every connection."""
+    from langmem_plugin.testing.redis_server import RedisServer
+
+    try:
+        import redis
+    except ImportError as error:
+        raise MissingExtra("killing a Redis server", "redis", "redis") from error
+    server = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
+    kinds = itertools.cycle(("server", "connections"))
+
+    def disturb() -> None:
+        time.sleep(random.uniform(0.2, 0.6))  # noqa: S311 - any moment will do
+        if next(kinds) == "server":
+            server.kill()
+            server.start()
+            return
+        with redis.Redis(port=server.port) as client:
+            client.execute_command("CLIENT KILL TYPE normal")
+
+    try:
+        return disturbed(server.url(), disturb, rounds=rounds)
+    finally:
+        server.kill()
 
 
 def to_markdown(found: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ _BUSY_MS = 30_000
 
 _SAFE_SQLITE = (3, 51, 3)
 
-_FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory) or postgresql://..."
+_FORMS = "give sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory), postgresql://... or redis://..."
 
 
 class SqlDatabase:

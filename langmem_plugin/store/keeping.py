@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from langmem_plugin.records import AccessKey, OwnerInfo, SessionInfo, SessionKey, SessionQuery
+from langmem_plugin.store.scan import Needles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,4 +87,12 @@ class Keeps(Protocol):
         Summaries that saw one go, and recalled blocks that quote one; constraints said in one; its
         keywords and vectors.
         """
+        ...
+
+    def seqs_of(self, key: SessionKey, message: str | int, *, whole_turn: bool = False) -> list[int]:
+        """The entries that a message's id or number means, with the others of its turn if wanted; [] if none."""
+        ...
+
+    def said_in_rows(self, needles: Needles) -> set[bytes]:
+        """Those of the byte strings that stand in what remains."""
         ...

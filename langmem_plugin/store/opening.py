@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
 
@@ -15,8 +16,8 @@ def open_store(
     writer: str = "",
     clock: Callable[[], datetime] = utc_now,
     ttl: timedelta | None = None,
-) -> SqlStore:
-    """The store at an address: `sqlite://...` or `postgresql://...`.
+) -> Store:
+    """The store at an address: `sqlite://...`, `postgresql://...` or `redis://...`.
 
     Args:
         url: The address.
@@ -24,7 +25,12 @@ def open_store(
         clock: The present moment, by which sessions end.
         ttl: What a session that begins here lives on after each write; None: no end.
     """
-    if isinstance(url, str) and url.partition(":")[0].partition("+")[0] in ("postgresql", "postgres"):
+    scheme = url.partition(":")[0].partition("+")[0] if isinstance(url, str) else ""
+    if scheme in ("redis", "rediss"):
+        from langmem_plugin.store.redis_store import RedisStore
+
+        return RedisStore(url, writer=writer, clock=clock, ttl=ttl)
+    if scheme in ("postgresql", "postgres"):
         from langmem_plugin.store.postgres import PostgresStore
 
         return PostgresStore(url.replace("postgres://", "postgresql://", 1), writer=writer, clock=clock, ttl=ttl)

@@ -23,8 +23,11 @@ from langmem_plugin.records import (
     SessionKey,
     Summary,
 )
+from langmem_plugin.store.claims import WorkStore
 from langmem_plugin.store.keeping import Keeps
+from langmem_plugin.store.place import Place
 from langmem_plugin.store.rebuilding import Rebuilds
+from langmem_plugin.store.spending import SpendStore
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
 
@@ -155,15 +158,24 @@ class Past:
     """Every summary that was ever saved, by version, ascending."""
 
 
-class Store(Keeps, Rebuilds, Protocol):
+class Store(Keeps, Rebuilds, SpendStore, WorkStore, Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
     A method that writes is one transaction: when it returns, its effect survives a
     killed process and a power cut; when it raises, nothing of it stands.
     """
 
+    @property
+    def database(self) -> Place:
+        """The database below."""
+        ...
+
     def reading(self) -> AbstractContextManager[None]:
         """Have this thread's reads inside see one state, where the backend can; writes are as ever."""
+        ...
+
+    def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
+        """True inside if no other process works behind on that session, as far as this backend can tell."""
         ...
 
     def head(self, key: SessionKey) -> Head:

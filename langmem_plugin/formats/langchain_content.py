@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
-from langchain_langmem_plugin.plain import plain
+from langmem_plugin.formats.plain import plain
 from langmem_plugin.messages import Block, Json, JsonObject, Media, Other, Reasoning, Text
 
 FRAMEWORK = "langchain"

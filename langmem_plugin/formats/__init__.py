@@ -1,0 +1,1 @@
+"""Other formats of messages, read and written as plain JSON: no framework is imported."""
