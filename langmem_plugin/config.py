@@ -260,6 +260,12 @@ class SpendConfig(_Settings):
     """From this part of a limit on, the report has a note."""
     turn_calls: Annotated[int, Field(gt=0)] | None = None
     """Calls of the model within one turn: stops a tool loop that does not end."""
+    repeats: Annotated[int, Field(gt=1)] | None = None
+    """The same tool calls with the same arguments so many times in a row within one turn: stops a loop in place."""
+    burst_requests: Annotated[int, Field(gt=0)] | None = None
+    """Requests built for one session within `burst_s` seconds; past it, none for `rest_s` seconds."""
+    burst_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    rest_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
 
 
 class SegmentConfig(_Settings):
