@@ -37,6 +37,7 @@ from langmem_plugin.spending import Ledger, Spent, remembered, spent
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.protocol import Store
+from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.tokens import TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watchers
 
@@ -185,7 +186,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
-            where = None if vectors == "exact" else vectors or _beside(store)
+            where = _place(store, vectors)
             if embed is not None and config.recall.enabled:
                 index = VectorIndex(store, embed.name, where, namespace=store.database.instance)
             return cls(
@@ -421,6 +422,15 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     def _erase(self, key: SessionKey) -> None:
         if self._vectors is not None:
             self._vectors.erase([key])
+
+
+def _place(store: Store, vectors: str | Path | None) -> str | Path | None:
+    """Where the index is; None for none but exact search."""
+    if vectors == "exact":
+        return None
+    if vectors is not None and isinstance(store, SqlStore) and store.database.by_owner:
+        raise InvalidSetting("vectors", str(vectors), 'row-level security hides what an index is built from: "exact"')
+    return vectors or _beside(store)
 
 
 def _beside(store: Store) -> Path | None:

@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     rebuilding.add_rebuild(kinds.add_parser("rebuild", help="derive keywords, constraints and summaries again"))
     working.add_worker(kinds.add_parser("worker", help="work behind the conversations of other processes"))
     storing.add_sweep(kinds.add_parser("sweep", help="forget the sessions whose time to live is over"))
+    storing.add_row_security(
+        kinds.add_parser("row-security", help="PostgreSQL: let a role see one owner's rows at a time")
+    )
     storing.add_sessions(kinds.add_parser("sessions", help="who has which sessions, with counts"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _serve(kinds.add_parser("serve", help="the same as a page in the browser, on this machine alone"))

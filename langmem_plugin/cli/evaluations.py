@@ -64,13 +64,16 @@ def _vectors(arguments: argparse.Namespace) -> Outcome:
 
 def _constraints_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=_folder, required=True, metavar="DIR", help="the folder of the data sets")
-    parser.add_argument("--labelled", type=Path, metavar="FILE", help="labelled sentences, JSON lines")
+    parser.add_argument(
+        "--labelled", type=Path, nargs="+", default=(), metavar="FILE", help="labelled messages, JSON lines"
+    )
+    parser.add_argument("--judged", type=Path, metavar="FILE", help="findings in BEAM's turns that a person judged")
 
 
 def _constraints(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import constraints
 
-    report = constraints.evaluate(arguments.data, labelled=arguments.labelled)
+    report = constraints.evaluate(arguments.data, labelled=arguments.labelled, judged=arguments.judged)
     return constraints.to_markdown(report), report.to_json()
 
 

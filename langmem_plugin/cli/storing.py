@@ -94,6 +94,26 @@ def sweep_command(arguments: argparse.Namespace) -> int:
     return 0 if all(receipt.complete for receipt in receipts) else 1
 
 
+def add_row_security(protecting: argparse.ArgumentParser) -> None:
+    """The arguments of `row-security`."""
+    protecting.description = (
+        "Enable row-level security in PostgreSQL: ROLE then sees and changes only the rows of the owner that its "
+        "transaction names, as a memory opened as that role does. Prints the statements."
+    )
+    protecting.add_argument("url", metavar="URL", help="postgresql://..., as the role that owns the tables")
+    protecting.add_argument("role", metavar="ROLE", help="the role that applications connect as")
+    protecting.set_defaults(run=row_security_command)
+
+
+def row_security_command(arguments: argparse.Namespace) -> int:
+    """Enable row-level security."""
+    from langmem_plugin.store.row_security import protect
+
+    for statement in protect(arguments.url, role=arguments.role):
+        print(statement + ";")
+    return 0
+
+
 def add_sessions(sessions: argparse.ArgumentParser) -> None:
     """The arguments of `sessions`."""
     sessions.description = "List owners with their counts, or the sessions of one; nothing is changed."

@@ -6,10 +6,11 @@ is in docs/constraints.md) and of a labelled set; parts that are absent are left
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ class Report:
     """The development part of the labelled set."""
     held_out: tuple[Labelled, ...] = ()
     """Its test part."""
+    second: tuple[Labelled, ...] = ()
+    """A second labelled set, written before the rules were tried on it."""
+    sorts: tuple[FalseConstraints, ...] = ()
+    """Of the second set, the messages that state nothing, by sort."""
     cost: RuleCost | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -115,17 +120,22 @@ class Report:
             "false": [asdict(item) | {"rate": item.rate} for item in self.false],
             "labelled": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.labelled],
             "held_out": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.held_out],
+            "second": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.second],
+            "sorts": [asdict(item) | {"rate": item.rate} for item in self.sorts],
             "cost": None if self.cost is None else asdict(self.cost) | {"growth": self.cost.growth},
             "notes": list(self.notes),
         }
 
 
-def evaluate(folder: Path, *, labelled: Path | None = None) -> Report:
+def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = (), judged: Path | None = None) -> Report:
     """Measure the rules on the data in a folder.
 
     Args:
         folder: Holds any of prefeval/, beam/ and locomo/.
-        labelled: A JSON-lines file of {text, lang, split, labels}, or None.
+        labelled: A JSON-lines file, or several, of {text, lang, about, split, labels}; `split` is
+            "dev", "test" or, for the second set, "blind".
+        judged: JSON lines of {digest, verdict}: what a person said of a finding in BEAM's turns, "stated" if the user
+            really states it; the digest is `digest_of` of its words.
 
     Returns:
         What could be measured; notes say what was absent.
@@ -143,20 +153,27 @@ def evaluate(folder: Path, *, labelled: Path | None = None) -> Report:
         turns = list(_beam_turns(folder / "beam"))
         false.append(_false("BEAM, turns with no stating word", (text for text, states in turns if not states)))
         false.append(_false("BEAM, all turns not listed as sources", (text for text, _ in turns)))
+        if judged is not None:
+            stated = {line["digest"] for line in read_labelled(judged) if line["verdict"] == "stated"}
+            others = "the same, without what was judged to be stated there"
+            false.append(_false(others, (text for text, _ in turns), stated))
     else:
         notes.append("beam/instructions.json is absent")
     if (folder / "locomo").is_dir():
         false.append(_false("LoCoMo, every turn as a user's", _locomo_turns(folder / "locomo")))
     else:
         notes.append("locomo/ is absent")
-    lines = read_labelled(labelled) if labelled is not None and labelled.is_file() else []
+    files = (labelled,) if isinstance(labelled, Path) else labelled
+    lines = [line for path in files for line in read_labelled(path)]
     speech = [*_distractors(folder / "prefeval")] if (folder / "prefeval").is_dir() else []
     speech += _locomo_turns(folder / "locomo") if (folder / "locomo").is_dir() else ()
     return Report(
         recalls=tuple(recalls),
         false=tuple(false),
-        labelled=tuple(labelled_scores([line for line in lines if line["split"] != "test"])) if lines else (),
-        held_out=tuple(labelled_scores([line for line in lines if line["split"] == "test"])) if lines else (),
+        labelled=_scores_of(lines, "dev"),
+        held_out=_scores_of(lines, "test"),
+        second=_scores_of(lines, "blind"),
+        sorts=tuple(_by_sort([line for line in lines if line["split"] == "blind"])),
         cost=rule_cost.measure(speech) if speech else None,
         notes=tuple(notes),
     )
@@ -181,20 +198,40 @@ def to_markdown(report: Report) -> str:
             numbers = " | ".join(str(count.kinds.get(kind, 0)) for kind in kinds)
             lines.append(f"| {count.name} | {count.messages} | {count.fired} | {100 * count.rate:.2f} | {numbers} |")
         lines.append("")
-    for part, scores in (("development part", report.labelled), ("test part", report.held_out)):
+    for part, scores in (
+        ("labelled set, development part", report.labelled),
+        ("labelled set, test part", report.held_out),
+        ("second labelled set", report.second),
+    ):
         if not scores:
             continue
-        lines += [f"| labelled set, {part} | labelled | found | precision | recall |", "|---|---:|---:|---:|---:|"]
+        lines += [f"| {part} | labelled | found | precision | recall |", "|---|---:|---:|---:|---:|"]
         for score in scores:
             lines.append(
                 f"| {score.name} | {score.labelled} | {score.found} | {score.precision:.3f} | {score.recall:.3f} |"
             )
+        lines.append("")
+    if report.sorts:
+        lines += ["| second set, states nothing | messages | fired |", "|---|---:|---:|"]
+        lines += [f"| {count.name} | {count.messages} | {count.fired} |" for count in report.sorts]
         lines.append("")
     if report.cost is not None:
         lines += rule_cost.to_markdown(report.cost).splitlines()
         lines.append("")
     lines += [f"* {note}" for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _scores_of(lines: Sequence[dict[str, Any]], split: str) -> tuple[Labelled, ...]:
+    chosen = [line for line in lines if line["split"] == split]
+    return tuple(labelled_scores(chosen)) if chosen else ()
+
+
+def _by_sort(lines: Sequence[dict[str, Any]]) -> Iterator[FalseConstraints]:
+    """The messages without a label, by what they are about."""
+    sorts = dict.fromkeys(line["about"] for line in lines if not line["labels"])
+    for sort in sorts:
+        yield _false(sort, (line["text"] for line in lines if line["about"] == sort and not line["labels"]))
 
 
 def _active(text: str) -> list[Found]:
@@ -284,13 +321,18 @@ def _beam_turns(folder: Path) -> Iterator[tuple[str, bool]]:
                 yield message["content"], bool(_STATING.search(message["content"]))
 
 
-def _false(name: str, texts: Iterable[str]) -> FalseConstraints:
+def digest_of(words: str) -> str:
+    """What stands for the words of a finding where they are not to be copied."""
+    return hashlib.sha256(" ".join(words.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _false(name: str, texts: Iterable[str], stated: Collection[str] = ()) -> FalseConstraints:
     kinds: Counter[str] = Counter()
     examples: list[str] = []
     messages = fired = 0
     for text in texts:
         messages += 1
-        found = _active(text)
+        found = [one for one in _active(text) if digest_of(text[one.start : one.end]) not in stated]
         if found:
             fired += 1
             kinds.update({item.kind.value for item in found})

@@ -61,6 +61,8 @@ class SqlDatabase:
             clock: The present moment, by which sessions end.
             ttl: What a session that begins here lives on after each write; None: no end.
         """
+        self.by_owner = False
+        """Whether the database shows one owner's rows at a time."""
         self._options = {"langmem_clock": clock, "langmem_ttl": ttl}
         self._url = self._parse(url)
         self.url = self._url.render_as_string(hide_password=True)

@@ -54,6 +54,9 @@ class PostgresDatabase(SqlDatabase):
     ) -> None:
         self._pool = pool
         super().__init__(url, clock=clock, ttl=ttl)
+        self.by_owner = _again(self._is_held_back)()
+        if self.by_owner:
+            self._engine.update_execution_options(langmem_by_owner=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -95,6 +98,11 @@ class PostgresDatabase(SqlDatabase):
             pool_timeout=_PATIENCE_S,
             connect_args={"connect_timeout": 10, "application_name": "langmem-plugin"},
         )
+
+    def _is_held_back(self) -> bool:
+        """Whether row-level security holds for the role that this one connects as."""
+        with self.read() as connection:
+            return bool(connection.scalar(text("SELECT row_security_active('sessions')")))
 
     def _migrate(self) -> None:
         _again(super()._migrate)()

@@ -15,7 +15,7 @@ from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
-from langmem_plugin.store.sql_sessions import LIVING, Change, moment, new_version, session_row
+from langmem_plugin.store.sql_sessions import LIVING, Change, as_owner, moment, new_version, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
 _KEPT_OUT = (
@@ -194,6 +194,7 @@ def _read(connection: Connection, key: SessionKey, query: Select[Any] = _EVERY) 
 
 
 def _values(connection: Connection, key: SessionKey, **more: object) -> dict[str, object]:
+    as_owner(connection, key.owner)
     return {"owner": key.owner, "session": key.session, "moment": moment(connection), **more}
 
 

@@ -20,7 +20,7 @@ from langmem_plugin.store.posting_cache import PostingCache, Rows, by_what_was_r
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of, to_micros
 from langmem_plugin.store.sql_log import chunks, fetch_entries
-from langmem_plugin.store.sql_sessions import note_events, session_row
+from langmem_plugin.store.sql_sessions import as_owner, note_events, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -208,7 +208,9 @@ class SqlDerived:
         table = schema.embeddings.c
         query = select(func.count()).where(table.model == model, func.length(table.vector) > 0)
         with self._database.read() as connection:
-            if key is not None:
+            if key is None:
+                as_owner(connection, None)
+            else:
                 row = session_row(connection, key)
                 query = query.where(table.session_id == (-1 if row is None else row["id"]))
             return connection.scalar(query.select_from(schema.embeddings)) or 0
@@ -222,6 +224,7 @@ class SqlDerived:
             .order_by(sessions.c.id)
         )
         with self._database.read() as connection:
+            as_owner(connection, None)
             return [SessionKey(*row) for row in connection.execute(query)]
 
     def _save_blobs(self, key: SessionKey, model: str, seqs: Sequence[int], blobs: Sequence[bytes]) -> None:

@@ -20,7 +20,7 @@ from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
 from langmem_plugin.store.sql_keys import of_keys
 from langmem_plugin.store.sql_log import chunks
-from langmem_plugin.store.sql_sessions import VECTORS_LEFT, drop_session, held_row, new_version, session_row
+from langmem_plugin.store.sql_sessions import VECTORS_LEFT, as_owner, drop_session, held_row, new_version, session_row
 
 _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
@@ -44,6 +44,7 @@ class SqlErasure:
     def forget(self, key: SessionKey, *, keep_constraints: bool = False) -> None:
         """See `Store.forget`."""
         with self._database.write() as connection:
+            as_owner(connection, key.owner)
             table = schema.constraints
             if not keep_constraints:
                 mine = (table.c.owner == key.owner) & (table.c.session == key.session)
@@ -59,6 +60,7 @@ class SqlErasure:
         seen = _Seen()
         constraints, sessions = schema.constraints.c, schema.sessions.c
         with self._database.write() as connection:
+            as_owner(connection, owner)
             gone = constraints.owner == owner
             query = select(schema.sessions).where(sessions.owner == owner).order_by(sessions.id)
             if session is not None:
@@ -79,6 +81,7 @@ class SqlErasure:
         constraints, sessions = schema.constraints.c, schema.sessions.c
         over = sessions.expires_at <= to_micros(now)
         with self._database.write() as connection:
+            as_owner(connection, None)
             query = select(schema.sessions).where(over).order_by(sessions.expires_at, sessions.id).limit(limit)
             for row in connection.execute(query.with_for_update()).mappings().all():
                 mine = (constraints.owner == row["owner"]) & (constraints.session == row["session"])

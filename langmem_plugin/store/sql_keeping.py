@@ -11,7 +11,7 @@ from langmem_plugin.records import ConstraintState, OwnerInfo, SessionInfo, Sess
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import Row, from_micros, micros_of, to_micros
-from langmem_plugin.store.sql_sessions import LIVING, begin_session, moment, prolonged
+from langmem_plugin.store.sql_sessions import LIVING, as_owner, begin_session, moment, prolonged
 
 _SESSIONS, _CONSTRAINTS = schema.sessions.c, schema.constraints.c
 _IN_FORCE = and_(
@@ -82,6 +82,7 @@ class SqlKeeping:
         wanted = wanted.order_by(order.desc() if query.newest_first else order, _SESSIONS.id)
         wanted = wanted.limit(_NO_LIMIT if query.limit is None else query.limit).offset(query.offset)
         with self._database.read() as connection:
+            as_owner(connection, query.owner)
             rows = connection.execute(wanted, {"moment": moment(connection)}).mappings()
             return [_info(row) for row in rows]
 
@@ -124,6 +125,7 @@ class SqlKeeping:
         if prefix:
             wanted = wanted.where(_begins(names.c.owner, prefix))
         with self._database.read() as connection:
+            as_owner(connection, None)
             return [
                 OwnerInfo(
                     owner=row["owner"],

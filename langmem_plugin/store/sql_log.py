@@ -32,6 +32,7 @@ from langmem_plugin.store.rows import (
 from langmem_plugin.store.sql_sessions import (
     EMPTY_HEAD,
     LIVING,
+    as_owner,
     begin_session,
     head_of,
     moment,
@@ -83,6 +84,7 @@ class SqlLog:
         if owner is not None:
             query = query.where(schema.sessions.c.owner == owner)
         with self._database.read() as connection:
+            as_owner(connection, owner)
             return [SessionKey(*row) for row in connection.execute(query, {"moment": moment(connection)})]
 
     # Turns

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, or_, select, text, update
 
+from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.rows import Row, micros_of, to_micros
@@ -44,6 +45,8 @@ _CHILDREN = (
     schema.turns,
 )
 
+_FOR_OWNER = text("SELECT set_config('app.owner', :owner, true)")
+
 Change: TypeAlias = tuple[str, str, str]
 """Kind, reference and detail of a row of the audit trail."""
 
@@ -76,8 +79,25 @@ def prolonged(connection: Connection, row: Row, now: datetime) -> dict[str, int 
     return {"updated_at": to_micros(now), "expires_at": None if ttl is None else moment(connection) + ttl}
 
 
+def as_owner(connection: Connection, owner: str | None) -> None:
+    """Say whose rows the transaction is about, where the database holds back everybody else's.
+
+    Raises:
+        InvalidSetting: It is about everybody's, and only one owner's can be seen.
+    """
+    if not connection.get_execution_options().get("langmem_by_owner", False):
+        return
+    if owner is None:
+        want = (
+            "row-level security shows one owner's rows: name one, or open the memory as the role that owns the tables"
+        )
+        raise InvalidSetting("owner", owner, want)
+    connection.execute(_FOR_OWNER, {"owner": owner})
+
+
 def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The one place where owner and session become a row, over or not (guarantee G7)."""
+    as_owner(connection, key.owner)
     options = connection.get_execution_options()
     rows: dict[SessionKey, RowMapping | None] | None = options.get("langmem_rows")
     if rows is not None and key in rows:  # one transaction, one answer

@@ -8,6 +8,7 @@ from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.claims import Behind, Claims
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.sql_sessions import as_owner
 
 _DONE_WITH = "worked_with"
 _BATCH = 2_000
@@ -30,6 +31,7 @@ class SqlWork:
             .limit(limit)
         )
         with self._database.read() as connection:
+            as_owner(connection, None)
             return [
                 Behind(number=number, key=SessionKey(owner, session), version=version)
                 for number, owner, session, version in connection.execute(query)
