@@ -204,6 +204,11 @@ class SummaryConfig(_Settings):
     Otherwise all notes are rewritten for each part."""
     prompts: Annotated[SummaryPrompts, BeforeValidator(_as_prompts)] = Field(default_factory=SummaryPrompts)
     """What the summariser is asked."""
+    judged: Annotated[int, Field(ge=0)] = 0
+    """How many messages of each part the summariser is asked about afterwards: do the notes hold them? 0 for none."""
+    min_judged: Share = 0.6
+    """What the answer (0..1) has to be. Below it the notes are asked for once more, told what is missing; then the
+    turns stay, and it is tried again later."""
     min_quality: Share = 0.0
     """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
     Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
