@@ -33,7 +33,7 @@ __all__ = [
 
 WIDTH = 100
 _BAR = 44
-_WIDE = ("recalled", "in the user's words", "what", "from", "state")
+_WIDE = ("recalled", "what was seen", "in the user's words", "what", "from", "state")
 _NAMES = {"new": "new message"}
 _COLOURS = {
     "tools": "bright_black",

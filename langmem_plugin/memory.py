@@ -32,6 +32,7 @@ from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
+from langmem_plugin.searching import search
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger, Spent, remembered, spent
 from langmem_plugin.stating import settle
@@ -312,15 +313,14 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
     def recall(self, query: str, *, owner: str, k: int = 10, only: RecallFilter | None = None) -> list[tuple[str, Hit]]:
         """What matters for a question in any session of an owner: (session id, hit), best first, at most `k`.
 
-        Each session is searched by itself, so it takes the longer the more sessions there are. Between
+        Sessions in which none of the question's words stands are passed over, unless there is an
+        embedder or the question names a time. Each of the others is searched by itself. Between
         sessions hits are compared by their score and by how much of the question they hold.
+
+        Raises:
+            InvalidSetting: The owner's name cannot be one.
         """
-        found = [
-            (session, hit)
-            for session in self.sessions(owner=owner)
-            for hit in self.session(session, owner=owner).recall(query, k=k, only=only)
-        ]
-        return sorted(found, key=lambda one: -(one[1].score + one[1].keyword + (one[1].vector or 0.0)))[:k]
+        return search(self._engine, query, owner=owner, k=k, only=only)
 
     def spent(self, *, owner: str, session: str | None = None, since: datetime | None = None) -> Spent:
         """Tokens that providers reported for an owner or a session, read from the log: all, or after a moment.

@@ -9,81 +9,8 @@ import pytest
 
 from langmem_plugin import Memory
 from langmem_plugin.errors import LangmemPluginError
-from langmem_plugin.messages import Message, Role, Text, ToolCall, assistant
-from langmem_plugin.testing.stores import ODD_TEXTS
-
-BUILT_IN = [
-    *ODD_TEXTS[:-1],
-    "' OR 1=1 --",
-    '"; DELETE FROM sessions; --',
-    "$$; SELECT pg_sleep(10); $$",
-    "NEAR(a b) OR *",
-    '{"lc": 1, "type": "constructor", "id": ["os", "system"]}',
-    "cos\nsystem\n(S'true'\ntR.",
-    "!!python/object/apply:os.system ['true']",
-    "../../etc/passwd",
-    "<script>alert(1)</script>",
-    "%n%s%x",
-    "a" * 513,
-    "é" * 512,
-    "\x00\x01\x02\x1b[31m",
-    "́" * 2_000,
-]
-
-
-def mutated(rng, text):
-    """The text with a few characters changed, cut, doubled or put in."""
-    odd = "\0\ud800\udfff\u2028\x85'\"\\;%:${}\n\r😀"
-    letters = list(text[:2_000])
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randint(0, len(letters))
-        match rng.randrange(3):
-            case 0:
-                letters[place:place] = rng.choice(odd)
-            case 1:
-                del letters[place : place + rng.randint(1, 5)]
-            case _:
-                letters[place:place] = letters[place : place + 20]
-    return "".join(letters)
-
-
-def whole(text):
-    """The text in every field of a message."""
-    return Message(
-        role=Role.USER,
-        blocks=(Text(text),),
-        tool_calls=(ToolCall(id=text, name=text, arguments=text),),
-        tool_call_id=text,
-        name=text,
-        metadata={"text": text, "list": [text], "of": {text: text}},
-    )
-
-
-def outcome(call):
-    """What a call gives, or the name of the typed error that it raises; any other error fails the test."""
-    try:
-        return call()
-    except LangmemPluginError as error:
-        return type(error).__name__
-
-
-def tried(url, texts):
-    """What became of each text, as content and as a name; and the log, which is then what was kept."""
-    found = []
-    with Memory.open(url) as memory:
-        log = memory.session("log", owner="ann")
-        log.add(*map(whole, texts))
-        assert [entry.message for entry in log.history()] == [whole(text) for text in texts]
-        for text in texts:
-            found.append(outcome(lambda text=text: len(log.recall(text)) >= 0))
-            found.append(outcome(lambda text=text: memory.session(text, owner=text).add("Hello.", turn_id=text)))
-            found.append(outcome(lambda text=text: log.add(Message(role=Role.USER, blocks=(Text("x"),), id=text))))
-            found.append(outcome(lambda text=text: log.add_constraint(text).text))
-            found.append(outcome(lambda text=text: log.revoke(text)))
-            found.append(outcome(lambda text=text: memory.forget(owner=text, session=text).counts.get("sessions")))
-        assert memory.session("log", owner="ann").history()[: len(texts)] == log.history()[: len(texts)]
-        assert not [owner for owner in memory.sessions(owner="ann") if owner != "log"]
-    return found
+from langmem_plugin.evaluation.inputs import HOSTILE, measure, mutated, to_markdown, tried
+from langmem_plugin.messages import Message, Role, assistant
 
 
 @pytest.fixture
@@ -94,7 +21,7 @@ def sqlite_url(tmp_path):
 def test_odd_text_means_the_same_to_every_backend(sqlite_url, postgres_url, redis_url):
     """Each text is kept or refused, by all backends alike, as content, name, id, constraint and question."""
     rng = random.Random(5)
-    texts = BUILT_IN + [mutated(rng, rng.choice(BUILT_IN)) for _ in range(12)]
+    texts = [*HOSTILE, *(mutated(rng, rng.choice(HOSTILE)) for _ in range(12))]
     expected = tried(sqlite_url, texts)
     assert tried(postgres_url, texts) == expected
     assert tried(redis_url, texts) == expected
@@ -132,3 +59,14 @@ def test_what_is_too_large_or_too_deep_is_refused_at_once(sqlite_url):
         assert session.history() == []
     while deep:  # or freeing it would overflow the stack
         deep = deep[0]
+
+
+def test_the_evaluation_counts_what_differs(monkeypatch):
+    """`eval inputs` counts texts and outcomes; an error that is not typed is a crash and does not pass."""
+    found = measure(mutations=3)
+    assert found["passed"]
+    assert found["outcomes"]["done"] > found["outcomes"]["InvalidSetting"] > 0
+    monkeypatch.setattr("langmem_plugin.evaluation.inputs.tried", lambda _url, _texts: 1 // 0)
+    found = measure(mutations=3)
+    assert not found["passed"]
+    assert "| crashes | 1 |" in to_markdown(found)

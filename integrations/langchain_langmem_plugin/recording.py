@@ -25,7 +25,7 @@ def record(
     finish: bool,
     resume: Callable[[], Turn | None] | None = None,
 ) -> Turn | None:
-    """Write messages that the memory does not have yet.
+    """Write messages that the memory does not have yet; several exchanges that no turn is open for are one turn.
 
     Args:
         session: Where they were said.
@@ -43,6 +43,12 @@ def record(
     """
     find = resume or session.resume
     parts = _exchanges(messages)
+    if len(parts) > 1 and find() is None:  # together or not at all
+        whole = len(parts) if _is_answer(parts[-1][-1]) and finish else len(parts) - 1
+        session.add(*(message for part in parts[:whole] for message in without_retries(part, ())))
+        parts = parts[whole:]
+        if not parts:
+            return None
     turn = None if parts else find()
     for number, part in enumerate(parts, start=1):
         closed = _is_answer(part[-1]) and (finish or number < len(parts))

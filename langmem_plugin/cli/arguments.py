@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from langmem_plugin.cli import commands, rebuilding, storing, working
+from langmem_plugin.cli import commands, conforming, rebuilding, storing, working
 from langmem_plugin.cli.evaluations import EVALUATIONS
 
 _EXAMPLES = """\
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     storing.add_sessions(kinds.add_parser("sessions", help="who has which sessions, with counts"))
     _inspect(kinds.add_parser("inspect", help="what a memory holds and why: sessions, requests, constraints"))
     _serve(kinds.add_parser("serve", help="the same as a page in the browser, on this machine alone"))
+    conforming.add_conformance(kinds.add_parser("conformance", help="grade any chat history of LangChain's"))
     _eval(kinds.add_parser("eval", help="measure the memory: overhead, recall, constraints"))
     return root
 

@@ -5,32 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.cli.evaluation import Evaluation, Outcome, numbers, progress
+from langmem_plugin.cli.reliability import RELIABILITY
 from langmem_plugin.errors import InvalidSetting
-
-Outcome = tuple[str, Any]
-"""A table in Markdown, and the figures as plain JSON."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """One evaluation: its name, what it tells, its arguments and what runs it."""
-
-    name: str
-    help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], Outcome]
-    gate: Callable[[argparse.Namespace, Any], str] = lambda _arguments, _figures: ""
-    """Why the figures are not good enough for what was asked, "" if they are."""
 
 
 def _overhead_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--messages", type=_numbers, default=(100, 1_000, 10_000), metavar="N,N", help="(100,1000,10000)"
+        "--messages", type=numbers, default=(100, 1_000, 10_000), metavar="N,N", help="(100,1000,10000)"
     )
     parser.add_argument("--budget", type=int, default=4_000, metavar="N", help="tokens of a request (4000)")
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
@@ -40,14 +26,14 @@ def _overhead(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import overhead
 
     results = overhead.measure(
-        sorted(arguments.messages), budget=arguments.budget, rounds=arguments.rounds, progress=_progress
+        sorted(arguments.messages), budget=arguments.budget, rounds=arguments.rounds, progress=progress
     )
     return overhead.to_markdown(results), [asdict(result) for result in results]
 
 
 def _vectors_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sessions", type=_numbers, default=(200, 1_000, 5_000, 20_000), metavar="N,N", help="(200,1000,5000,20000)"
+        "--sessions", type=numbers, default=(200, 1_000, 5_000, 20_000), metavar="N,N", help="(200,1000,5000,20000)"
     )
     parser.add_argument("--total", type=int, default=20_000, metavar="N", help="vectors of all sessions (20000)")
     parser.add_argument("--dimensions", type=int, default=384, metavar="N", help="numbers of a vector (384)")
@@ -57,7 +43,7 @@ def _vectors(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import vectors
 
     measured = vectors.measure(
-        arguments.sessions, total=arguments.total, dimensions=arguments.dimensions, progress=_progress
+        arguments.sessions, total=arguments.total, dimensions=arguments.dimensions, progress=progress
     )
     return vectors.to_markdown(measured), asdict(measured)
 
@@ -96,7 +82,7 @@ def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=_conversations, required=True, metavar="PATH", help="conversations: file or folder"
     )
     parser.add_argument(
-        "--budget", type=_numbers, default=(1_000, 2_000, 4_000), metavar="N,N", help="tokens (1000,2000,4000)"
+        "--budget", type=numbers, default=(1_000, 2_000, 4_000), metavar="N,N", help="tokens (1000,2000,4000)"
     )
 
 
@@ -110,18 +96,18 @@ def _recall(arguments: argparse.Namespace) -> Outcome:
     module = _module("recall" if arguments.level == "turns" else "requests")
     embedder = None
     if arguments.embedder:
-        embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=_progress)
+        embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=progress)
     conversations = load(arguments.data)
     # On a slow machine the same is found: no question's embedding is late.
     config = MemoryConfig(recall=RecallConfig(deadline_s=60.0))
     if arguments.level == "turns":
-        rows = module.turn_level(conversations, embedder=embedder, progress=_progress)
+        rows = module.turn_level(conversations, embedder=embedder, progress=progress)
     else:
         rows = module.evidence_level(
             conversations,
             lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
             budgets=arguments.budget,
-            progress=_progress,
+            progress=progress,
         )
     if embedder is not None:
         embedder.save()
@@ -148,20 +134,20 @@ def _prefix(arguments: argparse.Namespace) -> Outcome:
         conversations,
         lambda clock: Memory.open(embedder=embedder, clock=clock),
         budgets=arguments.budget,
-        progress=_progress,
+        progress=progress,
     )
     if arguments.others:
         counter = TokenCounter.for_model("gpt-4o")
         for name, make in others.others().items():
             rows += prefix.prefix_of(
-                conversations, make, counter=counter, method=name, budgets=arguments.budget, progress=_progress
+                conversations, make, counter=counter, method=name, budgets=arguments.budget, progress=progress
             )
     table = _module("metrics").to_markdown(rows, ("reuse", "recomputed tokens", "tokens", "over budget")).rstrip()
     return table, [{"method": row.method, **row.figures} for row in rows]
 
 
 def _growth_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--messages", type=_numbers, default=(100, 100_000), metavar="N,N", help="(100,100000)")
+    parser.add_argument("--messages", type=numbers, default=(100, 100_000), metavar="N,N", help="(100,100000)")
     parser.add_argument("--sessions", type=int, default=10_000, metavar="N", help="opened in one process (10000)")
     parser.add_argument("--concurrent", type=int, default=500, metavar="N", help="talking at the same time (500)")
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
@@ -171,7 +157,7 @@ def _growth(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import growth
 
     short, long, count = min(arguments.messages), max(arguments.messages), arguments.sessions
-    rest = {"concurrent": arguments.concurrent, "rounds": arguments.rounds, "progress": _progress}
+    rest = {"concurrent": arguments.concurrent, "rounds": arguments.rounds, "progress": progress}
     found = growth.measure(short=short, long=long, sessions=count, kept=count, **rest)
     return growth.to_markdown(found), [asdict(found)]
 
@@ -180,7 +166,7 @@ def _frameworks(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation.frameworks import check, to_markdown
     from langmem_plugin.evaluation.loaders import load
 
-    outcomes = check(load(arguments.data), budgets=arguments.budget, most=arguments.most, progress=_progress)
+    outcomes = check(load(arguments.data), budgets=arguments.budget, most=arguments.most, progress=progress)
     return to_markdown(outcomes), [asdict(outcome) for outcome in outcomes]
 
 
@@ -204,7 +190,7 @@ def _retention(arguments: argparse.Namespace) -> Outcome:
         constraints=arguments.constraints,
         seed=arguments.seed,
         only="ours" if arguments.alone else "all",
-        progress=_progress,
+        progress=progress,
     )
     return retention.to_markdown(results).rstrip(), [asdict(one) for one in results]
 
@@ -217,13 +203,13 @@ def _attacks_arguments(parser: argparse.ArgumentParser) -> None:
 def _attacks(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import attacks
 
-    report = attacks.run(attacks.load_attacks(arguments.data), most=arguments.most, progress=_progress)
+    report = attacks.run(attacks.load_attacks(arguments.data), most=arguments.most, progress=progress)
     return attacks.to_markdown(report).rstrip(), asdict(report)
 
 
 def _long_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--turns", type=_numbers, default=(50, 100, 200, 1_000), metavar="N,N", help="asked there (50,100,200,1000)"
+        "--turns", type=numbers, default=(50, 100, 200, 1_000), metavar="N,N", help="asked there (50,100,200,1000)"
     )
     parser.add_argument("--budget", type=_number, default=2_000, metavar="N", help="tokens of a request (2000)")
     parser.add_argument("--questions", type=_number, default=50, metavar="N", help="at each length, at most (50)")
@@ -253,7 +239,7 @@ def _long(arguments: argparse.Namespace) -> Outcome:
             turns=arguments.turns,
             counter=TokenCounter.for_model("gpt-4o"),
             most_questions=arguments.questions,
-            progress=_progress,
+            progress=progress,
         )
     finally:
         if isinstance(measured, long.OwnMemory):
@@ -284,52 +270,8 @@ def _made_by(name: str) -> Any:
     return make()
 
 
-def _faults_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", metavar="URL", help="an empty database to try (a SQLite file of its own each)")
-    for name, number, what in (
-        ("kills", 2_000, "writing processes that are killed"),
-        ("kills-with-vectors", 200, "of them, that embed into Chroma"),
-        ("controls", 20, "that write a turn in two, which must be found out"),
-        ("processes", 8, "that write at once"),
-        ("threads", 8, "of each"),
-        ("turns", 50, "of each thread"),
-        ("postgres-restarts", 0, "stops and cuts of a PostgreSQL server of its own"),
-        ("redis-restarts", 0, "kills and cuts of a Redis server of its own"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
-
-
-def _faults(arguments: argparse.Namespace) -> Outcome:
-    from langmem_plugin.evaluation import faults
-
-    found = faults.measure(
-        url=arguments.url,
-        kills=arguments.kills,
-        kills_with_vectors=arguments.kills_with_vectors,
-        controls=arguments.controls,
-        processes=arguments.processes,
-        threads=arguments.threads,
-        turns=arguments.turns,
-        restarts=arguments.postgres_restarts,
-        redis_restarts=arguments.redis_restarts,
-        progress=_progress,
-    )
-    return faults.to_markdown(found), found
-
-
-def _erasure_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--owners", type=int, default=1_000, metavar="N", help="who said something (1000)")
-    parser.add_argument("--erased", type=int, default=100, metavar="N", help="of them, to be forgotten (100)")
-
-
-def _erasure(arguments: argparse.Namespace) -> Outcome:
-    from langmem_plugin.evaluation import erasure
-
-    found = erasure.measure(owners=arguments.owners, erased=arguments.erased, progress=_progress)
-    return erasure.to_markdown(found), found
-
-
 EVALUATIONS = (
+    *RELIABILITY,
     Evaluation(
         name="long",
         help="planted facts and rules, asked after 50 to 1,000 exchanges of a made-up talk: a gate for your CI",
@@ -386,18 +328,6 @@ EVALUATIONS = (
         run=_attacks,
     ),
     Evaluation(
-        name="faults",
-        help="whether anything acknowledged is lost when writing processes are killed, crowded and doubled",
-        add_arguments=_faults_arguments,
-        run=_faults,
-    ),
-    Evaluation(
-        name="erasure",
-        help="how much of what owners said is in any file after they were forgotten",
-        add_arguments=_erasure_arguments,
-        run=_erasure,
-    ),
-    Evaluation(
         name="frameworks",
         help="whether every request that reaches a model through both adapters is within budget, valid and complete",
         add_arguments=_frameworks_arguments,
@@ -406,15 +336,8 @@ EVALUATIONS = (
 )
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(part) for part in text.split(","))
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no list of numbers such as 1000,2000")
-    return numbers
-
-
 def _number(text: str) -> int:
-    return _numbers(text)[0]
+    return numbers(text)[0]
 
 
 def _share(text: str) -> float:
@@ -443,7 +366,3 @@ def _folder(text: str) -> Path:
     if not folder.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {text}")
     return folder
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr)

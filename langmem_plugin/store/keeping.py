@@ -45,7 +45,8 @@ class Keeps(Protocol):
     def erase_expired(self, *, now: datetime, limit: int) -> Erased:
         """Delete at most `limit` sessions whose time is over, longest over first, as `erase` does; and expired keys.
 
-        One that is written to meanwhile stays. No keys if there is none.
+        One that is written to meanwhile stays. No keys if there is none. Its terms may be such
+        that other messages have as well.
         """
         ...
 
@@ -55,6 +56,10 @@ class Keeps(Protocol):
 
     def owner_infos(self, *, prefix: str = "", limit: int | None = None, offset: int = 0) -> list[OwnerInfo]:
         """Who has sessions or constraints here, by name in the order of code points."""
+        ...
+
+    def holding(self, *, owner: str, terms: Sequence[str]) -> list[SessionKey]:
+        """The owner's sessions in which at least one of the terms stands, oldest first."""
         ...
 
     def add_key(self, access: AccessKey) -> None:

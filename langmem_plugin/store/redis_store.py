@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -71,6 +71,10 @@ class RedisStore(
     def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
         """True inside if no other process works behind on that session, as far as this backend can tell."""
         return self._database.alone(key)
+
+    def holding(self, *, owner: str, terms: Sequence[str]) -> list[SessionKey]:
+        """See `Store.holding`."""
+        return [key for key in self.keys(owner=owner) if self.postings(key, terms)]
 
     def snapshot(self, key: SessionKey, *, after: int = 0, now: datetime) -> Snapshot:
         """See `Store.snapshot`."""

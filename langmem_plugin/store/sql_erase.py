@@ -92,7 +92,8 @@ class SqlErasure:
             keys = schema.access_keys
             connection.execute(delete(keys).where(keys.c.expires_at <= to_micros(now)))
             left = connection.execute(delete(schema.meta).where(schema.meta.c.key == VECTORS_LEFT)).rowcount
-            erased = replace(seen.done(connection), vectors_left=bool(left))
+            # Whose keywords others have as well is asked once for a whole sweep, by the scan.
+            erased = replace(seen.done(connection, alone=False), vectors_left=bool(left))
         self._database.checkpoint()
         return erased
 
@@ -264,9 +265,9 @@ class _Seen:
                     .values(attachment=None)
                 )
 
-    def done(self, connection: Connection) -> Erased:
-        """All of it; keywords that another message has as well are left out."""
-        terms = [term for term in self._terms if len(term.encode()) >= SHORTEST]
+    def done(self, connection: Connection, *, alone: bool = True) -> Erased:
+        """All of it; unless `alone` is false, keywords that another message has as well are left out."""
+        terms = [term for term in self._terms if alone and len(term.encode()) >= SHORTEST]
         for chunk in chunks(tuple(terms)):
             query = select(schema.postings.c.term).where(schema.postings.c.term.in_(chunk)).distinct()
             for term in connection.scalars(query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,6 +42,21 @@ _ENDED = (
     .where(_SESSIONS.owner == _CONSTRAINTS.owner, _SESSIONS.session == _CONSTRAINTS.session, not_(LIVING))
     .correlate(schema.constraints)
     .exists()
+)
+_HOLDING = (
+    select(_SESSIONS.session)
+    .where(
+        _SESSIONS.owner == bindparam("owner"),
+        LIVING,
+        select(schema.postings.c.seq)
+        .where(
+            schema.postings.c.session_id == _SESSIONS.id,
+            schema.postings.c.term.in_(bindparam("terms", expanding=True)),
+        )
+        .correlate(schema.sessions)
+        .exists(),
+    )
+    .order_by(_SESSIONS.id)
 )
 _NO_LIMIT = 2**31
 
@@ -85,6 +101,13 @@ class SqlKeeping:
             as_owner(connection, query.owner)
             rows = connection.execute(wanted, {"moment": moment(connection)}).mappings()
             return [_info(row) for row in rows]
+
+    def holding(self, *, owner: str, terms: Sequence[str]) -> list[SessionKey]:
+        """See `Store.holding`."""
+        with self._database.read() as connection:
+            as_owner(connection, owner)
+            values = {"owner": owner, "terms": list(terms), "moment": moment(connection)}
+            return [SessionKey(owner, session) for session in connection.scalars(_HOLDING, values)]
 
     def owner_infos(self, *, prefix: str = "", limit: int | None = None, offset: int = 0) -> list[OwnerInfo]:
         """See `Store.owner_infos`."""

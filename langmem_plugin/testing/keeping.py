@@ -112,6 +112,29 @@ class KeepingClauses:
             assert after.tokens == sum(entry.tokens for entry in memory.session("b", owner="ann").history()[1:])
             assert after.updated_at == now[0]
 
+    def test_a_search_finds_in_every_session_of_an_owner(self, url: str) -> None:
+        """What is asked for is found wherever the owner said it, and nowhere else; an ended session holds nothing."""
+        now = [datetime(2026, 1, 1, tzinfo=UTC)]
+        with Memory.open(url, clock=lambda: now[0]) as memory:
+            for number in range(6):
+                session = memory.session(f"s{number}", owner="ann", ttl=60 if number == 5 else None)
+                word = "quagga" if number in (2, 4, 5) else "garden"
+                session.add(f"Topic {number} is the {word} in the yard.", assistant("I see."))
+            memory.session("s", owner="bob").add("Topic 9 is the quagga in the yard.", assistant("I see."))
+            found = memory.recall("quagga", owner="ann")
+            assert {name for name, hit in found if "quagga" in hit.entry.message.text} == {"s2", "s4", "s5"}
+            assert {name for name, _ in found} == {"s2", "s4", "s5"}
+            now[0] += timedelta(minutes=2)
+            assert {name for name, _ in memory.recall("quagga", owner="ann")} == {"s2", "s4"}
+            assert memory.recall("xylophone", owner="ann") == memory.recall("", owner="ann") == []
+            each = [
+                (f"s{number}", hit)
+                for number in range(5)
+                for hit in memory.session(f"s{number}", owner="ann").recall("yard topic quagga")
+            ]
+            best = sorted(each, key=lambda one: -(one[1].score + one[1].keyword))[:3]
+            assert memory.recall("yard topic quagga", owner="ann", k=3) == best
+
     def test_keys_open_what_they_were_issued_for(self, url: str) -> None:
         """Absent, revoked, expired and foreign keys are one error; forgetting revokes; restarts do not."""
         now = [datetime(2026, 1, 1, tzinfo=UTC)]

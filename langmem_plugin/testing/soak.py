@@ -80,7 +80,7 @@ def kill_writers(url: str, kills: int, *, seed: int = 0, vectors: bool = False, 
         vectors: Embed and index in Chroma behind, too.
         half: A control that must fail: each turn is written in two.
     """
-    _warm()
+    warm()
     if vectors:
         import chromadb  # noqa: F401 - once, not in each child
     rng = random.Random(seed)
@@ -109,7 +109,7 @@ def crowd(
     Returns:
         The verdict, and turns per second and the times of a write in milliseconds.
     """
-    _warm()
+    warm()
     with _forked(lambda _: Memory.open(url).close()):
         pass  # the tables are there before the clock starts
     began = time.perf_counter()
@@ -133,6 +133,44 @@ def crowd(
     return _verdict(total), figures
 
 
+def writing(url: str, *, processes: int, turns: int) -> tuple[list[float], float]:
+    """Processes write turns to sessions of their own as fast as each returns.
+
+    Returns:
+        The times of all writes in milliseconds, ascending, and the seconds that the slowest process took.
+    """
+    warm()
+    with _forked(lambda _: Memory.open(url).close()):
+        pass
+    children = []
+    for process in range(processes):
+        forked = _forked(partial(_write_fast, url, f"{processes}-{process}", turns))
+        children.append((forked, forked.__enter__()))
+    times: list[float] = []
+    spans: list[tuple[float, float]] = []
+    for forked, (_, out) in children:
+        answer = json.loads(out.read())
+        forked.__exit__(None, None, None)
+        times += answer["times"]
+        spans.append((answer["began"], answer["ended"]))
+    return sorted(times), max(end for _, end in spans) - min(began for began, _ in spans)
+
+
+def _write_fast(url: str, name: str, turns: int, out: IO[bytes]) -> None:
+    times = []
+    with Memory.open(url) as memory:
+        session = memory.session(name, owner=OWNER)
+        for number in range(20):
+            write_turn(session, f"{name}-first", number, stream=False)
+        began = time.time()
+        for number in range(turns):
+            start = time.perf_counter()
+            write_turn(session, name, number, stream=False)
+            times.append((time.perf_counter() - start) * 1000)
+        ended = time.time()
+    out.write(json.dumps({"times": times, "began": began, "ended": ended}).encode())
+
+
 def disturbed(url: str, disturb: Callable[[], None], *, rounds: int, writers: int = 6) -> tuple[Verdict, float]:
     """Writers in threads of this process while `disturb` is called `rounds` times: a server stopped, killed.
 
@@ -150,7 +188,7 @@ def disturbed(url: str, disturb: Callable[[], None], *, rounds: int, writers: in
         while not stop.is_set():
             began = time.perf_counter()
             try:
-                _write(session, name, number, stream=bool(number % 2))
+                write_turn(session, name, number, stream=bool(number % 2))
             except Exception as error:  # noqa: BLE001 - counted
                 errors.append(f"{type(error).__name__}: {error}")
             else:
@@ -172,25 +210,26 @@ def disturbed(url: str, disturb: Callable[[], None], *, rounds: int, writers: in
     with Memory.open(url) as memory:
         for name in names:
             numbers = list(range(acknowledged.get(name, 0)))
-            total += Counter(_judge(memory.session(name, owner=OWNER).history(), {name: numbers}))
+            total += Counter(judge(memory.session(name, owner=OWNER).history(), {name: numbers}))
     return _verdict(total), worst[0]
 
 
-def _warm() -> None:
+def warm() -> None:
     """Load what each child would load again: the tokenizer's vocabulary and the rules for constraints."""
     as_counter("gpt-4o").count("warm")
     find_constraints("warm", active=[])
 
 
-def _write(session: Session, writer: str, number: int, *, stream: bool) -> None:
-    """One turn: at once, or begun, streamed and committed."""
+def write_turn(session: Session, writer: str, number: int, *, stream: bool) -> None:
+    """One turn, its question and its answer: at once, or begun, streamed and committed; tried again, it goes on."""
     turn_id, question, answer = f"{writer}/{number}", f"Question {number} of {writer}?", f"Answer {number} to {writer}."
     if not stream:
         session.add(question, assistant(answer), turn_id=turn_id)
         return
     turn = session.begin(question, turn_id=turn_id)
-    for _ in turn.stream(answer[start : start + 5] for start in range(0, len(answer), 5)):
-        pass
+    if len(turn.messages) < 2:  # the answer may be there from a try that could not commit
+        for _ in turn.stream(answer[start : start + 5] for start in range(0, len(answer), 5)):
+            pass
     turn.commit()
 
 
@@ -203,9 +242,9 @@ def _write_forever(url: str, name: str, vectors: bool, half: bool, out: IO[bytes
             session.add(f"Question {number} of {name}?", turn_id=f"{name}/{number}")
             session.add(assistant(f"Answer {number} to {name}."), turn_id=f"{name}/{number}b")
         else:
-            _write(session, name, number, stream=bool(number % 2))
+            write_turn(session, name, number, stream=bool(number % 2))
         if number % 7 == 3:
-            _write(session, name, number - 1, stream=True)  # a delivery that comes twice
+            write_turn(session, name, number - 1, stream=True)  # a delivery that comes twice
         out.write(b"%d\n" % number)
         out.flush()
         number += 1
@@ -217,7 +256,7 @@ def _verify_killed(url: str, left: dict[str, list[int]], vectors: bool, out: IO[
         for name, acknowledged in left.items():
             session = memory.session(name, owner=OWNER)
             session.context(f"Question 0 of {name}?")  # answered whatever became of the index
-            total += Counter(_judge(session.history(), {name: acknowledged}))
+            total += Counter(judge(session.history(), {name: acknowledged}))
         if vectors and not memory.wait(60):
             total["errors"] += 1
     out.write(json.dumps(total).encode())
@@ -236,7 +275,7 @@ def _crowd(url: str, process: int, threads: int, turns: int, sessions: int, twic
                 for _ in range(2 if rng.random() < twice else 1):
                     began = time.perf_counter()
                     try:
-                        _write(session, name, number, stream=False)
+                        write_turn(session, name, number, stream=False)
                     except Exception as error:  # noqa: BLE001 - counted
                         errors.append(type(error).__name__)
                     times.append(time.perf_counter() - began)
@@ -256,11 +295,11 @@ def _verify_crowd(url: str, names: list[str], turns: int, sessions: int, out: IO
     with Memory.open(url) as memory:
         for number in range(sessions):
             here = {name: list(range(turns)) for place, name in enumerate(names) if place % sessions == number}
-            total += Counter(_judge(memory.session(f"crowd-{number}", owner=OWNER).history(), here))
+            total += Counter(judge(memory.session(f"crowd-{number}", owner=OWNER).history(), here))
     out.write(json.dumps(total).encode())
 
 
-def _judge(entries: list[Entry], acknowledged: dict[str, list[int]]) -> dict[str, int]:
+def judge(entries: list[Entry], acknowledged: dict[str, list[int]]) -> dict[str, int]:
     """Compare a log with what was acknowledged, by writer."""
     found: Counter[str] = Counter(lost=0)
     turns: dict[str, list[Entry]] = {}
