@@ -190,17 +190,16 @@ class _Assembly:
             )
 
     def build(self) -> Context:
-        prompt = self.budget.prompt
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
         self.provided = Provided(
             self.documents,
             segments=self.config.segments,
             budget=self.budget,
-            room=prompt - self.least,
+            room=self.budget.prompt - self.least,
             count=self.counter.count,
             anchored=self.anchor is not None or self.as_pair,
         )
-        left = prompt - self.least - self._provided()
+        left = self.budget.prompt - self.least - self._provided()
         keep = self.shown.newest_tokens()
         if self._wants_the_past():
             said = len(self.cut), len(self.notes)
@@ -254,6 +253,8 @@ class _Assembly:
     def _recall(self, space: int, keep: int) -> tuple[Packed, int]:
         """What is recalled, and the first exchange of the window beside it."""
         placed = self.anchor is not None or self.as_pair
+        if self.query is None and self.anchor is not None and (self.given is not None or self.recalled.hits):
+            space -= open_turn.step_room(self.budget.prompt, sum(map(self._tokens, self.turn[self.anchor + 1 :])))
         if self.given is not None and placed:
             if self.given.tokens <= space:
                 return Packed(attachment=self.given), self._first_shown(space - self.given.tokens)
