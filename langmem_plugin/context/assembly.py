@@ -225,8 +225,7 @@ class _Assembly:
         # A long tool loop gives way to the summary and the newest exchanges.
         outside = self.fixed + self.reserved + self._provided() + (self.given.tokens if self.given else 0)
         turn_room = max(self.least - self.fixed - self.reserved, prompt - outside - pair - keep)
-        turn = min(natural, turn_room)
-        space = prompt - self.fixed - self.reserved - turn - self._provided() - pair
+        space = prompt - self.fixed - self.reserved - min(natural, turn_room) - self._provided() - pair
         packed, start = self._recall(space, keep)
         return _Plan(start, summary, short, packed, turn_room)
 
