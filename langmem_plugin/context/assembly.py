@@ -69,8 +69,7 @@ def assemble(
         The messages in order, and a report of tokens per segment and of what was cut.
 
     Raises:
-        BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
-            budget, or the constraints exceed their share of it.
+        BudgetTooSmall: What may never be cut exceeds the budget, or the constraints exceed their share of it.
     """
     parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
     try:
