@@ -252,6 +252,16 @@ class ConstraintsConfig(_Settings):
     `extractor` found shorter words, behind, stand in these, if every word of weight is the same and in order."""
 
 
+class ProfileConfig(_Settings):
+    """What the owner's other sessions say of them, shown with a new message; see `Memory.profile`."""
+
+    enabled: bool = False
+    max_tokens: Annotated[int, Field(ge=1)] = 300
+    """Of all lines together; they also count towards the documents' share of the budget."""
+    sessions: Annotated[int, Field(ge=1)] = 8
+    """How many of the owner's sessions are read, the last written to first."""
+
+
 class SpendConfig(_Settings):
     """Limits on what is spent, by the tokens that providers report; None for no limit."""
 
@@ -292,6 +302,7 @@ class MemoryConfig(_Settings):
     summary: SummaryConfig = Field(default_factory=SummaryConfig)
     recall: RecallConfig = Field(default_factory=RecallConfig)
     constraints: ConstraintsConfig = Field(default_factory=ConstraintsConfig)
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
     spend: SpendConfig = Field(default_factory=SpendConfig)
     segments: Mapping[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], SegmentConfig] = Field(
         default_factory=dict

@@ -24,11 +24,13 @@ NEEDED = ("langchain", "langchain-classic", "llama-index", "cli", "otel")
 """The package's extras that the tests need."""
 ALSO = ("openai>=1", "pytest>=8.4", "pytest-asyncio>=1.0", "hypothesis>=6.130", "langchain-tests>=1")
 SHOWN = ("langchain", "langchain-core", "langgraph", "llama-index-core", "llama-index-workflows", "pydantic")
+TABLE = ROOT / "tests" / "matrix" / "versions.md"
 ROWS = {
     "oldest": "the lower bounds of pyproject.toml",
     "oldest, newest pydantic": "the frameworks' lower bounds, pydantic as pip resolves it",
     "newest, pydantic 2.12": "what pip resolves, with pydantic's oldest",
     "newest": "what pip resolves",
+    "newest released": "the newest of each, past what pip resolves",
 }
 
 
@@ -56,16 +58,16 @@ def pins(row: str) -> list[str]:
 def make(row: str, folder: Path) -> str:
     """Make the row's environment; gives pip's last lines if it cannot be resolved, else ""."""
     venv.create(folder, with_pip=True, clear=True)
-    extras = ",".join(NEEDED)
-    done = subprocess.run(  # noqa: S603
-        [
-            *(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--editable", f"{ROOT}[{extras}]", *ALSO, *pins(row)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    fault = install(folder, "--editable", f"{ROOT}[{','.join(NEEDED)}]", *ALSO, *pins(row))
+    if row == "newest released" and not fault:
+        return install(folder, "--no-deps", "--upgrade", "langchain<2", "langchain-core<2")
+    return fault
+
+
+def install(folder: Path, *wanted: str) -> str:
+    """Have an environment's pip install; gives its last lines if it cannot."""
+    pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)  # noqa: S603
     return "" if done.returncode == 0 else " ".join(done.stderr.strip().splitlines()[-3:])
 
 
@@ -104,6 +106,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "versions", help="where the environments go")
     parser.add_argument("--only", action="append", choices=sorted(ROWS), help="this row; may be repeated")
     parser.add_argument("--keep", action="store_true", help="keep the environments, and use those that are there")
+    parser.add_argument("--write", action="store_true", help="keep the table for docs/frameworks.md")
     parser.add_argument("--no-tests", action="store_true", help="only make the environments")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
@@ -122,11 +125,22 @@ def main() -> int:
         print(lines[-1], file=sys.stderr)
         if not asked.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    python = ".".join(map(str, sys.version_info[:3]))
-    print(f"\nPython {python}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}\n")
-    print("| | " + " | ".join(SHOWN) + " | tests |\n|" + "---|" * (len(SHOWN) + 2))
-    print("\n".join(lines))
+    text = page(lines)
+    print(text)
+    if asked.write:
+        TABLE.write_text(text, encoding="utf-8")
     return 0 if good else 1
+
+
+def page(lines: list[str]) -> str:
+    """The section of docs/frameworks.md."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    run = [row for row in ROWS if any(line.startswith(f"| {row} |") for line in lines)]
+    meanings = "\n".join(f"- **{row}**: {ROWS[row]}." for row in run)
+    head = "| | " + " | ".join(SHOWN) + " | tests of both adapters |\n|" + "---|" * (len(SHOWN) + 2)
+    said = "`make versions` makes an environment for each row, as pip resolves it, and runs both adapters' tests in it."
+    when = f"Python {python}, {dt.datetime.now(tz=dt.UTC):%Y-%m-%d}:"
+    return "\n".join(["## Versions", "", said, when, "", head, *lines, "", meanings, ""])
 
 
 if __name__ == "__main__":

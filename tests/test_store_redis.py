@@ -27,6 +27,7 @@ from langmem_plugin.errors import (
 from langmem_plugin.messages import assistant
 from langmem_plugin.store import redis_database, redis_transaction
 from langmem_plugin.store.redis_store import RedisStore
+from langmem_plugin.store.redis_url import parse_redis_url
 from langmem_plugin.testing.redis_server import RedisServer
 from langmem_plugin.testing.soak import disturbed
 from langmem_plugin.testing.stores import said
@@ -458,6 +459,16 @@ def test_addresses_that_cannot_work_are_refused(url):
     with pytest.raises(InvalidSetting) as caught:
         Memory.open(url)
     assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_completed():
+    """Port, database and prefix have their defaults; a password is in what the client gets alone."""
+    assert parse_redis_url("redis://localhost").server == "redis://localhost:6379/0"
+    assert parse_redis_url("redis://localhost:").server == "redis://localhost:6379/0"
+    assert parse_redis_url("redis://[::1]:7000/3?prefix=a:b").server == "redis://[::1]:7000/3"
+    full = parse_redis_url("rediss://ann:p%40ss@db.example?ssl_ca_certs=%2Fca.pem&prefix=shop")
+    assert full.server == "rediss://ann:p%40ss@db.example:6379/0?ssl_ca_certs=%2Fca.pem"
+    assert (full.prefix, full.shown.count("***"), "p%40ss" in full.shown) == ("shop", 1, False)
 
 
 def test_keys_that_are_not_ours_are_a_typed_error(redis_server, client):

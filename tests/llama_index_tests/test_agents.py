@@ -1,6 +1,7 @@
 """FunctionAgent, ReActAgent and AgentWorkflow: what they put, what their model is sent, and their contexts."""
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms import mock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.workflow import Context, JsonSerializer
 
@@ -245,6 +247,10 @@ async def test_two_sessions_at_once(scripted, open_buffer, tmp_path):
         assert all(other not in llms[name].last for other in names if other != name)
 
 
+@pytest.mark.skipif(
+    "Tool calls complete" not in inspect.getsource(mock),
+    reason="before llama-index-core 0.14.23 its mock calls no tool",
+)
 async def test_the_wheels_mock_runs(buffer):
     """LlamaIndex's own function-calling mock calls a tool through memory."""
 

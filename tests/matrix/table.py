@@ -9,6 +9,8 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 PAGE = FOLDER.parents[1] / "docs" / "frameworks.md"
+VERSIONS = FOLDER / "versions.md"
+"""What `make versions` found, as it wrote it."""
 
 _HEAD = """\
 # Frameworks
@@ -67,6 +69,7 @@ def render() -> str:
     lines += ["\n## Columns\n"]
     lines += [f"- **{name}**: {check.__doc__}" for name, check in kit.COLUMNS.items()]
     lines += ["\n## Notes\n", *(f"{number}. {reason}" for reason, number in notes.items())]
+    lines += ["", VERSIONS.read_text(encoding="utf-8").rstrip()]
     return "\n".join(lines) + "\n"
 
 
