@@ -6,8 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import get_args
 
+from langmem_plugin.chat_models import as_chat_model
 from langmem_plugin.engine import Engine, check_name
 from langmem_plugin.errors import InvalidSetting, StoreClosed
+from langmem_plugin.profile import Profile, build_profile
 from langmem_plugin.records import OwnerInfo, Receipt, SessionInfo, SessionOrder, SessionQuery
 
 
@@ -93,6 +95,47 @@ class Keeping:
         if prefix:
             check_name("prefix", prefix)
         return self._engine.store.owner_infos(prefix=prefix, limit=limit, offset=offset)
+
+    def profile(
+        self, *, owner: str, max_tokens: int | None = None, without: str | None = None, model: object | None = None
+    ) -> Profile:
+        """What the owner's sessions say of them: facts, preferences, goals and the beginnings of summaries.
+
+        Made from what is held now, so a statement that is revoked or forgotten is out of it at once;
+        `version` tells whether it is another than before. With `ProfileConfig(enabled=True)` a request
+        shows it, as data, with a new message.
+
+        Args:
+            owner: Whose; no other owner's session is read.
+            max_tokens: For all lines; the configured number if not given.
+            without: A session to leave out, such as the one it is for.
+            model: Joins and shortens the lines, any model that `Memory.open` takes; called here, so not
+                where somebody waits. What it says in other words than the lines' own is not used.
+
+        Raises:
+            InvalidSetting: The owner's name cannot be one, `max_tokens` is not more than 0, or no such model.
+            ModelFailed: The model failed.
+
+        Example:
+            >>> from langmem_plugin import Memory
+            >>> with Memory.open() as memory:
+            ...     version = memory.session("trip", owner="ann").add("I'm allergic to peanuts.")
+            ...     [line.text for line in memory.profile(owner="ann").lines]
+            ["I'm allergic to peanuts."]
+        """
+        check_name("owner", owner)
+        settings = self._engine.config.profile
+        most = settings.max_tokens if max_tokens is None else max_tokens
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            raise InvalidSetting("max_tokens", max_tokens, "give a number of tokens from 1 on")
+        return build_profile(
+            self._engine,
+            owner,
+            without=without,
+            max_tokens=most,
+            sessions=settings.sessions,
+            model=as_chat_model(model),
+        )
 
     def sweep(self, *, progress: Callable[[int], object] | None = None) -> tuple[Receipt, ...]:
         """Forget every session whose time to live is over, and look for its bytes in every file.

@@ -37,6 +37,8 @@ class Text:
     """A run of text."""
 
     text: str
+    attached: bool = False
+    """It is a file's, handed over beside what is said: shown and found like the rest, but nobody's statement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,14 @@ class Message:
         if len(self.blocks) == 1 and isinstance(self.blocks[0], Text):
             return self.blocks[0].text
         return "\n".join(block.text for block in self.blocks if isinstance(block, Text))
+
+    @property
+    def said(self) -> str:
+        """`text` with what is attached blanked out, place for place: the part that can state anything."""
+        if not any(isinstance(block, Text) and block.attached for block in self.blocks):
+            return self.text
+        texts = [block for block in self.blocks if isinstance(block, Text)]
+        return "\n".join("\n" * len(block.text) if block.attached else block.text for block in texts)
 
     def prepend(self, text: str) -> Message:
         """The same message with `text` before its first text block, for one request.
@@ -300,7 +310,7 @@ def _each_text(value: Json, change: Callable[[str], str]) -> Json:
 def _block_to_json(block: Block) -> JsonObject:
     match block:
         case Text():
-            return {"type": "text", "text": block.text}
+            return {"type": "text", "text": block.text, **({"attached": True} if block.attached else {})}
         case Media():
             fields: JsonObject = {"type": block.kind}
             for key in ("url", "data", "mime_type", "name", "detail"):

@@ -16,6 +16,7 @@ from langmem_plugin.context.request import Context, ContextReport, Document, Vie
 from langmem_plugin.engine import Engine, most_hits
 from langmem_plugin.measures import RequestBuilt, RequestRefused, Searched, Stopwatch
 from langmem_plugin.messages import Message
+from langmem_plugin.profile import build_profile
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.records import Attachment, Entry, Recalled, SessionKey
 from langmem_plugin.store.protocol import Snapshot
@@ -112,6 +113,8 @@ class Reader:
         if kept_free:
             notes.append(f"{kept_free} tokens kept free: the provider reported more tokens than were counted")
         asked = query or asked
+        if asked is not None and engine.config.profile.enabled:
+            documents = (*self._profile(), *documents)
         recalled = Recalled()
         with engine.store.reading():  # the window and what is recalled are of one state
             snapshot, entries = self.snapshot()
@@ -164,6 +167,20 @@ class Reader:
                 [RequestBuilt(key=self._key, took=watch.took(), context=context, search=search)]
             )
         return context
+
+    def _profile(self) -> tuple[Document, ...]:
+        """What the owner's other sessions say, unless this one keeps to itself; () if nothing."""
+        settings = self._engine.config.profile
+        if not self._engine.store.shares_constraints(self._key):
+            return ()
+        profile = build_profile(
+            self._engine,
+            self._key.owner,
+            without=self._key.session,
+            max_tokens=settings.max_tokens,
+            sessions=settings.sessions,
+        )
+        return (profile.document(),) if profile.lines else ()
 
     def search(self, query: str, *, k: int, only: RecallFilter | None) -> Recalled:
         """Look for earlier messages; see `Session.recall`."""

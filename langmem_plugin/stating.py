@@ -34,7 +34,8 @@ def aged(constraint: Constraint, now: datetime) -> Constraint:
     return constraint
 
 
-def _holds(constraint: Constraint, now: datetime) -> bool:
+def holds(constraint: Constraint, now: datetime) -> bool:
+    """Whether it is in force at this moment."""
     return aged(constraint, now).state is ConstraintState.ACTIVE
 
 
@@ -84,7 +85,7 @@ def statements(
         return (), ()
     store = engine.store
     with store.reading():
-        active = [one for one in store.active_constraints(key) if _holds(one, engine.clock())]
+        active = [one for one in store.active_constraints(key) if holds(one, engine.clock())]
         scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
     return _derived(settings, key, turn_id, staged, active=active, scope=scope, room=_Room(engine, key))
 
@@ -106,7 +107,7 @@ def restated(engine: Engine, key: SessionKey, turns: Iterable[tuple[int, Sequenc
             for one in entries
         ]
         now = entries[0].created_at
-        active = [one for one in found.values() if _holds(one, now)]
+        active = [one for one in found.values() if holds(one, now)]
         proposed = sum(one.state is ConstraintState.PROPOSED for one in found.values())
         room = _Room(engine, key, left=settings.max_proposed - proposed)
         new, ended = _derived(settings, key, entries[0].turn, staged, active=active, scope=scope, room=room)
@@ -150,7 +151,7 @@ def _derived(
     for position, one in enumerate(staged):
         if one.message.role is not Role.USER:
             continue
-        text = one.message.text
+        text = one.message.said
         findings = find_constraints(text, active=active)
         ids: list[str | None] = []
         stated: list[NewConstraint] = []

@@ -158,7 +158,7 @@ def _sentences(session: Session, words: str) -> Iterator[tuple[int | None, str]]
     for seq, message in reversed(said):
         if message.role is not Role.USER:
             continue
-        text: str = message.text
+        text: str = message.said
         at = text.find(words)
         if at >= 0:
             yield seq, _around(text, at, at + len(words))

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.cli import recall_evaluation
 from langmem_plugin.cli.evaluation import Evaluation, Outcome, numbers, progress
 from langmem_plugin.cli.reliability import RELIABILITY
 from langmem_plugin.errors import InvalidSetting
@@ -65,16 +66,7 @@ def _constraints(arguments: argparse.Namespace) -> Outcome:
 
 def _recall_arguments(parser: argparse.ArgumentParser) -> None:
     _conversations_arguments(parser)
-    parser.add_argument(
-        "--embedder", metavar="NAME", help='recall by meaning, too: "chroma", a folder, a model\'s name'
-    )
-    parser.add_argument(
-        "--level",
-        choices=("requests", "turns"),
-        default="requests",
-        help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
-    )
-    parser.add_argument("--cache", type=Path, metavar="FILE", help="an .npz that keeps the embeddings between runs")
+    recall_evaluation.add_arguments(parser)
 
 
 def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,31 +79,7 @@ def _conversations_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _recall(arguments: argparse.Namespace) -> Outcome:
-    from langmem_plugin.config import MemoryConfig, RecallConfig
-    from langmem_plugin.evaluation.embedding import CachedEmbedder
-    from langmem_plugin.evaluation.loaders import load
-    from langmem_plugin.memory import Memory
-
-    metrics = _module("metrics")
-    module = _module("recall" if arguments.level == "turns" else "requests")
-    embedder = None
-    if arguments.embedder:
-        embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=progress)
-    conversations = load(arguments.data)
-    # On a slow machine the same is found: no question's embedding is late.
-    config = MemoryConfig(recall=RecallConfig(deadline_s=60.0))
-    if arguments.level == "turns":
-        rows = module.turn_level(conversations, embedder=embedder, progress=progress)
-    else:
-        rows = module.evidence_level(
-            conversations,
-            lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
-            budgets=arguments.budget,
-            progress=progress,
-        )
-    if embedder is not None:
-        embedder.save()
-    return metrics.to_markdown(rows).rstrip(), [{"method": row.method, **row.figures} for row in rows]
+    return recall_evaluation.run(arguments, progress)
 
 
 def _prefix_arguments(parser: argparse.ArgumentParser) -> None:

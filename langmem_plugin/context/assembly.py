@@ -190,17 +190,16 @@ class _Assembly:
             )
 
     def build(self) -> Context:
-        prompt = self.budget.prompt
         natural = sum(map(self._tokens, repair(self.turn, awaiting=self.awaiting)))
         self.provided = Provided(
             self.documents,
             segments=self.config.segments,
             budget=self.budget,
-            room=prompt - self.least,
+            room=self.budget.prompt - self.least,
             count=self.counter.count,
             anchored=self.anchor is not None or self.as_pair,
         )
-        left = prompt - self.least - self._provided()
+        left = self.budget.prompt - self.least - self._provided()
         keep = self.shown.newest_tokens()
         if self._wants_the_past():
             said = len(self.cut), len(self.notes)
@@ -254,6 +253,8 @@ class _Assembly:
     def _recall(self, space: int, keep: int) -> tuple[Packed, int]:
         """What is recalled, and the first exchange of the window beside it."""
         placed = self.anchor is not None or self.as_pair
+        if self.query is None and self.anchor is not None and (self.given is not None or self.recalled.hits):
+            space -= open_turn.step_room(self.budget.prompt, sum(map(self._tokens, self.turn[self.anchor + 1 :])))
         if self.given is not None and placed:
             if self.given.tokens <= space:
                 return Packed(attachment=self.given), self._first_shown(space - self.given.tokens)
@@ -381,11 +382,10 @@ class _Assembly:
         items: list[Item] = []
         if self.system_line is not None:
             items.append(self._item("system", self.system_line))
-        stands = len(self.provided.lines())
-        paired = stands + (2 if self._has_pair(plan) else 0)
+        paired = (stands := len(self.provided.lines())) + (2 if self._has_pair(plan) else 0)
         for position, line in enumerate(conversation):
-            segment: Segment = "new" if position >= boundary else "summary" if position < paired else "window"
-            segment = "documents" if position < stands else segment
+            early: Segment = "documents" if position < stands else "summary" if position < paired else "window"
+            segment: Segment = "new" if position >= boundary else early
             items.append(self._item(segment, line))
         by_segment = {"system": 0, "documents": 0, "summary": 0, "window": 0, "new": 0}
         for item in items:
@@ -417,6 +417,7 @@ class _Assembly:
             window_from=first,
             window_messages=sum(map(len, self.shown.exchanges[plan.start :])),
             summarised=self.view.summary.upto_seq if self.view.summary is not None else 0,
+            **self.view.scores,
             waiting=self.waiting,
             constraints=self.view.constraints,
             hits=hits,

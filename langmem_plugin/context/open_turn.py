@@ -21,6 +21,8 @@ _STRIDE = 0.6
 """What is left of the loop's room when older steps had to make place."""
 _NEWEST = 0.5
 """The newest step may take this part of the loop's room before older steps go."""
+_STEP = 0.04
+"""Beside what is recalled an open turn keeps this part of the prompt free for a tool's call and result (G13)."""
 _LEAST = 12
 """Tokens that a result of the newest step keeps of its text."""
 
@@ -40,6 +42,16 @@ class _Step:
     lines: tuple[Line, ...]
     keep: bool
     tokens: int
+
+
+def step_room(prompt: int, taken: int) -> int:
+    """Tokens that a turn keeps free for its next steps, so that a small one does not move the window.
+
+    Args:
+        prompt: Tokens of the whole request.
+        taken: What its steps have already.
+    """
+    return max(0, int(prompt * _STEP) - taken)
 
 
 def stub(tokens: int) -> str:

@@ -15,6 +15,8 @@ NEED_NOTHING = 0.15
 """A smaller need recalls nothing, so that the request repeats the one before it (G13)."""
 NEED_SHRINK = 0.65
 """From this need on the window gives room to what is recalled; that breaks the prefix, so not for a little."""
+NEED_ALL = 0.9
+"""From this need on recall may have all that it may ever have."""
 LINE_TOKENS = 6
 """What a line has besides its text: the number, the speaker and a part of the date's line."""
 BLOCK_TOKENS = 40
@@ -65,7 +67,7 @@ def recall_room(need: float, *, budget: Budget, free: int, most: int) -> int:
     if need < NEED_SHRINK:
         part = (need - NEED_NOTHING) / (NEED_SHRINK - NEED_NOTHING)
         return max(0, min(int(share * part), free, most))
-    ramp = (need - NEED_SHRINK) / (1 - NEED_SHRINK)
+    ramp = min(1.0, (need - NEED_SHRINK) / (NEED_ALL - NEED_SHRINK))
     wanted = share + max(0, budget.tokens("recall_max") - share) * ramp
     return max(0, min(int(wanted), most))
 

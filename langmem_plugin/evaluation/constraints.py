@@ -164,7 +164,8 @@ def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = (), judged: Path
     else:
         notes.append("locomo/ is absent")
     files = (labelled,) if isinstance(labelled, Path) else labelled
-    lines = [line for path in files for line in read_labelled(path)]
+    notes += [f"{path} is absent" for path in files if not path.is_file()]
+    lines = [line for path in files if path.is_file() for line in read_labelled(path)]
     speech = [*_distractors(folder / "prefeval")] if (folder / "prefeval").is_dir() else []
     speech += _locomo_turns(folder / "locomo") if (folder / "locomo").is_dir() else ()
     return Report(

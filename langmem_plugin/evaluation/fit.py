@@ -2,17 +2,18 @@
 
     python -m langmem_plugin.evaluation.fit --data locomo.json --embedder MODEL [--write]
 
-Two logistic regressions a case (with and without vectors): a rough one over every
-message, and one over the candidates that it lets through. Each question weighs the
-same. Reported figures are cross-validated by conversation: a conversation is always
-ranked by weights that never saw it. `--write` refits on all of them.
+Two steps a case (with and without vectors): a logistic regression over every message,
+and a small net over the candidates that it lets through, trained to rank each
+question's list and then put on one scale. Each question weighs the same. Reported
+figures are cross-validated by conversation: a conversation is always ranked by weights
+that never saw it. `--write` refits on all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,12 @@ from langmem_plugin.config import RecallConfig
 from langmem_plugin.evaluation.embedding import CachedEmbedder
 from langmem_plugin.evaluation.index import ListIndex
 from langmem_plugin.evaluation.loaders import Conversation, load
+from langmem_plugin.evaluation.train_net import train_net
 from langmem_plugin.models import Embedder
 from langmem_plugin.recall import weights as rank_weights
 from langmem_plugin.recall.features import DENSE, NEAR
 from langmem_plugin.recall.indexed import embedded_text
+from langmem_plugin.recall.net import Net
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 
@@ -114,53 +117,75 @@ def fit_logistic(rows: Floats, labels: Floats, weights: Floats, *, ridge: float 
     return raw, float(found[-1] - raw @ mean)
 
 
-def fit_step(
-    samples: Sequence[Sample], columns: Sequence[int], candidates: Sequence[npt.NDArray[np.int64]]
-) -> tuple[Floats, float]:
-    """Fit one step: evidence against the other candidates of the same question."""
-    rows, labels, weights = [], [], []
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Both steps of ranking."""
+
+    rough: Floats
+    """Coefficients of `DENSE`."""
+    bias: float
+    net: Net
+
+
+def _lists(
+    samples: Sequence[Sample], candidates: Sequence[npt.NDArray[np.int64]], columns: int
+) -> tuple[list[Floats], list[int]]:
+    """Of each question: the rows of its evidence, then those of the other candidates; and how many are evidence."""
+    lists, right = [], []
     for sample, chosen in zip(samples, candidates, strict=True):
-        right = np.flatnonzero(sample.evidence)
         wrong = chosen[~sample.evidence[chosen]]
-        if not len(wrong):
-            continue
-        rows.append(sample.features[np.concatenate([right, wrong])][:, list(columns)])
-        labels.append(np.concatenate([np.ones(len(right)), np.zeros(len(wrong))]))
-        weights.append(
-            np.concatenate([np.full(len(right), 1 / len(right)), np.full(len(wrong), NEGATIVES / len(wrong))])
-        )
-    return fit_logistic(np.concatenate(rows), np.concatenate(labels), np.concatenate(weights))
+        if len(wrong):
+            evidence = np.flatnonzero(sample.evidence)
+            lists.append(sample.features[np.concatenate([evidence, wrong])][:, :columns])
+            right.append(len(evidence))
+    return lists, right
 
 
-FIRST: Final = tuple(range(len(DENSE)))
-SECOND: Final = tuple(range(len(DENSE) + len(NEAR)))
+def _labelled(lists: Sequence[Floats], right: Sequence[int]) -> tuple[Floats, Floats]:
+    """Labels and weights of the rows of all lists, one after the other."""
+    wrong = [len(one) - count for one, count in zip(lists, right, strict=True)]
+    pairs = list(zip(right, wrong, strict=True))
+    labels = [np.concatenate([np.ones(good), np.zeros(bad)]) for good, bad in pairs]
+    weights = [np.concatenate([np.full(good, 1 / good), np.full(bad, NEGATIVES / bad)]) for good, bad in pairs]
+    return np.concatenate(labels), np.concatenate(weights)
 
 
-def fit(samples: Sequence[Sample]) -> dict[str, tuple[Floats, float]]:
-    """Both steps: "first" and "second" -> coefficients and bias."""
+def fit_rough(samples: Sequence[Sample], candidates: Sequence[npt.NDArray[np.int64]]) -> tuple[Floats, float]:
+    """The first step: evidence against the other candidates of the same question."""
+    lists, right = _lists(samples, candidates, len(DENSE))
+    return fit_logistic(np.concatenate(lists), *_labelled(lists, right))
+
+
+def fit_net(samples: Sequence[Sample], candidates: Sequence[npt.NDArray[np.int64]]) -> Net:
+    """The second step, whose logits are on one scale for all questions."""
+    lists, right = _lists(samples, candidates, len(DENSE + NEAR))
+    net = train_net(lists, right, seed=SEED)
+    logits = net.logits(np.concatenate(lists))
+    (scale,), bias = fit_logistic(logits[:, None], *_labelled(lists, right), ridge=0.01)
+    return Net(net.inner, net.shift, net.outer * scale, bias)
+
+
+def fit(samples: Sequence[Sample]) -> Models:
+    """Both steps."""
     draw = np.random.default_rng(SEED)
     wide = [draw.permutation(len(s.evidence))[:CANDIDATES] for s in samples]
-    first = fit_step(samples, FIRST, wide)
-    passed = [_top(s.features[:, list(FIRST)] @ first[0], CANDIDATES) for s in samples]
-    first = fit_step(samples, FIRST, [np.union1d(a, b[:CANDIDATES]) for a, b in zip(passed, wide, strict=True)])
-    passed = [_top(s.features[:, list(FIRST)] @ first[0], CANDIDATES) for s in samples]
-    return {"first": first, "second": fit_step(samples, SECOND, passed)}
+    rough = fit_rough(samples, wide)
+    passed = [_passed(s, rough[0]) for s in samples]
+    rough = fit_rough(samples, [np.union1d(a, b) for a, b in zip(passed, wide, strict=True)])
+    return Models(*rough, fit_net(samples, [_passed(s, rough[0]) for s in samples]))
 
 
-def rank(sample: Sample, models: dict[str, tuple[Floats, float]]) -> npt.NDArray[np.int64]:
+def rank(sample: Sample, models: Models) -> npt.NDArray[np.int64]:
     """Messages (from 0) as recall would rank them with these weights."""
-    passed = _top(sample.features[:, list(FIRST)] @ models["first"][0], CANDIDATES)
-    scores = sample.features[passed] @ models["second"][0]
-    return passed[np.argsort(-scores, kind="stable")]
+    passed = _passed(sample, models.rough)
+    return passed[np.argsort(-models.net.logits(sample.features[passed]), kind="stable")]
 
 
-def _top(scores: Floats, count: int) -> npt.NDArray[np.int64]:
-    return np.argsort(-scores, kind="stable")[:count]
+def _passed(sample: Sample, rough: Floats) -> npt.NDArray[np.int64]:
+    return np.argsort(-(sample.features[:, : len(DENSE)] @ rough), kind="stable")[:CANDIDATES]
 
 
-def cross_validate(
-    samples: Sequence[Sample], *, fit: Callable[..., dict[str, tuple[Floats, float]]] = fit
-) -> dict[str, float]:
+def cross_validate(samples: Sequence[Sample]) -> dict[str, float]:
     """any, all and frac at several k, each conversation ranked by weights fitted on the others; per cent."""
     sums: dict[str, list[float]] = {}
     for group in sorted({sample.group for sample in samples}):
@@ -187,7 +212,9 @@ GROUPS: Final = {
     "time": ("when", "time"),
     "form of the text": ("substance", "specific", "self"),
     "sitting": ("sitting",),
-    "vectors": ("meaning",),
+    "vectors": ("meaning", "window"),
+    "what three messages say together": ("window",),
+    "place in the session": ("place",),
 }
 """What `--ablate` leaves out, by parts of the features' names."""
 
@@ -214,11 +241,12 @@ def ablation(samples: Sequence[Sample]) -> str:
     return "\n".join([*lines, ""])
 
 
-def describe(models: dict[str, dict[str, tuple[Floats, float]]], note: str) -> str:
+def describe(models: Mapping[str, Models], note: str) -> str:
     """The text of `langmem_plugin/recall/weights.py`."""
     lines = [
-        '"""Weights of the ranking models, written by `python -m langmem_plugin.evaluation.fit`.',
+        '"""Weights of the first step of ranking, written by `python -m langmem_plugin.evaluation.fit`.',
         "",
+        "Beside it lie `net_both.txt` and `net_keyword.txt`, the second step.",
         note,
         '"""',
         "",
@@ -228,14 +256,12 @@ def describe(models: dict[str, dict[str, tuple[Floats, float]]], note: str) -> s
         "",
         "WEIGHTS: Final[dict[str, dict[str, float]]] = {",
     ]
-    names = {"first": DENSE, "second": DENSE + NEAR}
-    for legs, steps in models.items():
-        for step, (coefficients, bias) in steps.items():
-            lines.append(f'    "{step}/{legs}": {{')
-            for name, value in zip(names[step], coefficients.tolist(), strict=True):
-                if value:
-                    lines.append(f'        "{name}": {value:.4f},')
-            lines += [f'        "bias": {bias:.4f},', "    },"]
+    for legs, both in models.items():
+        lines.append(f'    "{legs}": {{')
+        lines += [
+            f'        "{name}": {value:.4f},' for name, value in zip(DENSE, both.rough.tolist(), strict=True) if value
+        ]
+        lines += [f'        "bias": {both.bias:.4f},', "    },"]
     return "\n".join([*lines, "}", ""])
 
 
@@ -270,8 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"Cross-validated by conversation: {_shown(figures['both'])} with vectors,\n"
             f"{_shown(figures['keyword'])} without."
         )
-        text = describe({"both": fit(both), "keyword": fit(keyword)}, note)
-        Path(rank_weights.__file__).write_text(text, encoding="utf-8")
+        models = {"both": fit(both), "keyword": fit(keyword)}
+        beside = Path(rank_weights.__file__)
+        beside.write_text(describe(models, note), encoding="utf-8")
+        for legs, model in models.items():
+            beside.with_name(f"net_{legs}.txt").write_text(model.net.written(DENSE + NEAR), encoding="utf-8")
     return 0
 
 

@@ -69,3 +69,9 @@ class ListIndex:
         cosines = vectors @ vector
         order = np.argsort(-cosines, kind="stable")[:k]
         return seqs[order], cosines[order].astype(np.float32)
+
+    def rows(self, key: SessionKey, seqs: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The vectors of these messages, ascending."""
+        known, vectors = self._vectors.get(key, (np.zeros(0, np.int64), np.zeros((0, 0), np.float32)))
+        here = np.isin(known, np.asarray(seqs, dtype=np.int64))
+        return known[here], vectors[here]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -95,15 +96,28 @@ def _count(tally: Tally, one: Asked, places: Sequence[int], ks: Sequence[int]) -
 def _methods(
     conversations: Sequence[Conversation], embedder: Embedder | None
 ) -> Iterator[tuple[str, dict[str, Ranking]]]:
-    yield "newest first", {c.id: _newest(c) for c in conversations}
-    yield "rank_bm25 Okapi, lower-cased words", {c.id: _okapi(c, str.split) for c in conversations}
-    yield "rank_bm25 Okapi, our terms", {c.id: _okapi(c, analyse) for c in conversations}
-    if embedder is not None:
-        yield "dense only", {c.id: _dense(c, embedder) for c in conversations}
-        yield "reciprocal rank fusion of the last two", {c.id: _fused(c, embedder) for c in conversations}
+    found: dict[str, dict[str, Ranking]] = {}
+    for conversation in conversations:
+        for name, ranking in rankings_of(conversation, embedder):
+            found.setdefault(name, {})[conversation.id] = ranking
+    yield from found.items()
     yield "langmem-plugin, keyword only", _ours(conversations, None)
     if embedder is not None:
         yield "langmem-plugin", _ours(conversations, embedder)
+
+
+def rankings_of(conversation: Conversation, embedder: Embedder | None) -> Iterator[tuple[str, Ranking]]:
+    """The usual ways to rank one conversation's turns, ours not among them."""
+    yield "newest first", _newest(conversation)
+    yield "rank_bm25 Okapi, lower-cased words", _okapi(conversation, str.split)
+    yield "rank_bm25 Okapi, our terms", _okapi(conversation, analyse)
+    if embedder is not None:
+        yield "dense only", _dense(conversation, embedder)
+        yield "reciprocal rank fusion of the last two", _fused(conversation, embedder)
+        if find_spec("langchain_classic") is not None:
+            from langmem_plugin.evaluation.rival_memory import ensemble
+
+            yield "LangChain EnsembleRetriever", ensemble(conversation, embedder)
 
 
 def _newest(conversation: Conversation) -> Ranking:

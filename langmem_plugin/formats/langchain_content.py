@@ -123,8 +123,10 @@ def _read(item: str | JsonObject) -> Block:
     if isinstance(item, str):
         return Text(item)
     match item:
-        case {"type": "text" | "text-plain", "text": str() as text}:
+        case {"type": "text", "text": str() as text}:
             return Text(text)
+        case {"type": "text-plain", "text": str() as text}:
+            return Text(text, attached=True)
         case {"type": "refusal", "refusal": str() as text}:
             return Text(text)
         case {"type": "thinking", "thinking": str() as text}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,18 @@ class ExactIndex:
             end = int(np.searchsorted(seqs, before))
             seqs, vectors = seqs[:end], vectors[:end]
         return nearest(seqs, vectors, vector, k)
+
+    def rows(self, key: SessionKey, seqs: Sequence[int]) -> tuple[Seqs, Vectors] | None:
+        """The held vectors of these entries, `seqs` ascending; None if the session is not held."""
+        with self._lock:
+            held = self._held.get(key)
+            if held is None:
+                return None
+            known, vectors = held.seqs[: held.count], held.vectors[: held.count]
+        wanted = np.asarray(seqs, dtype=np.int64)
+        places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        places = places[known[places] == wanted]
+        return known[places], vectors[places]
 
     def forget(self, key: SessionKey) -> None:
         """Drop what is held of a session."""

@@ -74,7 +74,7 @@ class RefinementProjection:
         if len(users) < self._config.refine_every and not more:
             return False
         chosen, upto = _chosen(users, entries)
-        said = {entry.seq: entry.message.text for entry in chosen if len(entry.message.text) <= _MOST_CHARS}
+        said = {entry.seq: entry.message.said for entry in chosen if len(entry.message.text) <= _MOST_CHARS}
         held = tuple(one for one in self._store.constraints(key) if one.state is ConstraintState.ACTIVE)
         if not any(text.strip() for text in said.values()):
             return self._store.save_refined(key, after=after, upto=upto, new=(), read_at=head.version) is None or more

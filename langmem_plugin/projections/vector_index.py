@@ -135,6 +135,11 @@ class VectorIndex:
         self._answers["exact"] += 1
         return self._exactly(key, vector, k, before)
 
+    def rows(self, key: SessionKey, seqs: Sequence[int]) -> tuple[Seqs, Vectors]:
+        """The vectors of these entries (`seqs` ascending), ascending; those without one are left out."""
+        held = self._exact.rows(key, seqs)
+        return self._table.vectors_of(key, self._model, seqs) if held is None else held
+
     def add(self, key: SessionKey, seqs: Sequence[int]) -> None:
         """Put entries whose vectors are stored into the index; never raises for Chroma's sake."""
         self._wake()

@@ -39,6 +39,8 @@ NEAR: Final = (
     "sitting",
     "keyword_meaning",
     "speaker_meaning",
+    "window",
+    "place",
 )
 """Features that the second step adds."""
 
@@ -116,7 +118,9 @@ def dense(keywords: Keywords, nearness: Floats | None, when: Floats | None = Non
     return Dense(words, covered, covered_2, near, when, nearness is not None)
 
 
-def near(first: Dense, seqs: Ints, here: Traits, before: Traits, query: str) -> Floats:
+def near(
+    first: Dense, seqs: Ints, here: Traits, before: Traits, query: str, *, lengths: Floats | None = None, end: int
+) -> Floats:
     """Features of some messages: one row a message, columns `DENSE` + `NEAR`.
 
     Args:
@@ -125,6 +129,8 @@ def near(first: Dense, seqs: Ints, here: Traits, before: Traits, query: str) -> 
         here: Their traits.
         before: The traits of the message before each.
         query: The user's words.
+        lengths: Of the sum of the vectors of each message and its two neighbours; None without the vector leg.
+        end: One more than the newest message that may be found.
     """
     wanted = _wanted(query, here.speakers() | before.speakers())
     answers = before.has(ENDS_ASKING)
@@ -136,9 +142,23 @@ def near(first: Dense, seqs: Ints, here: Traits, before: Traits, query: str) -> 
         here.has(ASKS), here.rows["substance"], here.rows["specific"], told,
         told * float(_WHEN.search(query) is not None), here.has(OWN),
         _best_beside(rough, here.rows["written"]), words * np.maximum(meaning, 0.0), fits * meaning,
+        np.zeros(len(seqs)) if lengths is None else _together(first.near, seqs, end) / np.maximum(lengths, 0.5),
+        seqs / max(1, end - 1),
     ], axis=1)  # fmt: skip
     extra[~here.exist] = 0.0
     return np.concatenate([first.rows(seqs), extra], axis=1)
+
+
+def _together(near: Floats, seqs: Ints, end: int) -> Floats:
+    """The nearness of each message and its two neighbours, added up.
+
+    By the length of the sum of their vectors that is how near the query is to what the
+    three say together, on the scale of the single ones.
+    """
+    padded = np.concatenate([near[:end], [0.0, 0.0]])
+    padded[0] = 0.0
+    total: Floats = padded[seqs - 1] + padded[seqs] + padded[seqs + 1]
+    return total
 
 
 def _best_beside(rough: Floats, written: npt.NDArray[np.int64]) -> Floats:
@@ -210,10 +230,15 @@ class _Wanted:
         return sign * (user.astype(np.float64) - assistant.astype(np.float64))
 
 
+def named_in(query: str, names: set[str]) -> set[str]:
+    """Those of the names that stand in the query, whole or by their first word."""
+    folded = query.casefold()
+    return {name for name in names if _names(folded, name.casefold())}
+
+
 def _wanted(query: str, names: set[str]) -> _Wanted:
     """The one speaker a query names; where it names several, all of them count the same."""
-    folded = query.casefold()
-    named = {name for name in names if _names(folded, name.casefold())}
+    named = named_in(query, names)
     if named and len(named) < len(names):
         return _Wanted(frozenset(named), None)
     if named:

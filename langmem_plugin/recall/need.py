@@ -16,8 +16,11 @@ from langmem_plugin.recall.need_weights import NEED
 _QUESTION: Final = re.compile("[?\uff1f\u061f\u037e]")
 _OPENS: Final = re.compile(
     r"^\W*(?:so |and |but |ok |okay |hey |hi |well |now |also )*"
+    r"(?:(?:according to|based on|considering|given|in (?:light|view) of|judging by|as for|regarding)\b"
+    r"[^.!?]{1,200}, )?"
     r"(?:what|which|who|whom|whose|when|where|why|how|did|does|do|was|were|is|are|has|have|had|can|could|would|will|"
-    r"should|(?:in|at|on|for|to|from|with|of) (?:what|which|whom|how)|since when)\b",
+    r"should|might|(?:in|at|on|for|to|from|with|of|by|about|after|around|before|during) (?:what|which|whom|how)|"
+    r"since when)\b",
     re.IGNORECASE,
 )
 _PAST: Final = re.compile(
@@ -47,14 +50,16 @@ _SMALL_TALK: Final = re.compile(
     r"take care|how are you|how(?:'s| is) it going|what's up|see you|congrats|congratulations|lol|haha)\b",
     re.IGNORECASE,
 )
-FEATURES: Final = ("question", "opens", "past", "memory", "small_talk", "sentences", "words", "best", "rare")
+_ADDRESSES: Final = re.compile(r"\b(?:you|your|yours|yourself|u|ya)\b", re.IGNORECASE)
+FEATURES: Final = ("question", "opens", "past", "memory", "small_talk", "sentences", "words", "about", "best", "rare")
 
 
-def features(query: str, *, best: float, rare: float) -> dict[str, float]:
+def features(query: str, *, named: bool = False, best: float, rare: float) -> dict[str, float]:
     """What the decision is made from.
 
     Args:
         query: The user's message.
+        named: Whether it names somebody who speaks in the session.
         best: Highest score of recall, 0..1.
         rare: Mean rarity of the terms that were found, 0..1.
     """
@@ -69,6 +74,7 @@ def features(query: str, *, best: float, rare: float) -> dict[str, float]:
         "small_talk": float(_SMALL_TALK.search(text) is not None),
         "sentences": min(4.0, sentences - 1.0),
         "words": min(4.0, max(0.0, (len(words) - 12) / 10)),
+        "about": float(named and _QUESTION.search(text) is not None and _ADDRESSES.search(text) is None),
         "best": best,
         "rare": rare,
     }

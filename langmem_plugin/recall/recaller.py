@@ -23,7 +23,7 @@ from langmem_plugin.models import Embedder
 from langmem_plugin.recall import need as need_model
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
-from langmem_plugin.recall.features import Dense, dense, near, standardise
+from langmem_plugin.recall.features import Dense, dense, named_in, near, standardise
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.meaning import QueryVectors, shorten
 from langmem_plugin.recall.rank import first_scores, second_scores
@@ -39,6 +39,8 @@ MAX_FILTERED: Final = 4_000
 """Of a session so many messages are looked at for one that a filter lets through."""
 MAX_QUERY_CHARS: Final = 8_000
 """Of a longer query the beginning and the end are read."""
+_ALONE: Final = 3**0.5
+"""How long the sum of three vectors is that have nothing in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Looked:
     dense: Dense
     keywords: Keywords
     cosines: dict[int, float]
+    named: bool
+    """Whether the query names somebody who speaks among the candidates."""
     note: str
 
 
@@ -194,12 +198,15 @@ class Recaller:
             return None
         around = traits(np.concatenate([best, best - 1]))
         here, ahead = (Traits(rows, around.names) for rows in np.split(around.rows, 2))
+        end = size if before is None else min(size, before)
+        lengths = self._lengths(key, best, end) if first.meaning else None
         return Looked(
             seqs=best,
-            features=near(first, best, here, ahead, query),
+            features=near(first, best, here, ahead, query, lengths=lengths, end=end),
             dense=first,
             keywords=keywords,
             cosines={} if seqs is None or cosines is None else dict(zip(seqs.tolist(), cosines.tolist(), strict=True)),
+            named=bool(named_in(query, around.speakers())),
             note=note,
         )
 
@@ -221,6 +228,27 @@ class Recaller:
         if not len(seqs):
             return None, None, "no message has a vector yet; recall is by keyword"
         return seqs, cosines, ""
+
+    def _lengths(self, key: SessionKey, seqs: Ints, end: int) -> Floats:
+        """Of each message: the length of the sum of its vector and those of its two neighbours."""
+        beside = seqs[:, None] + np.arange(-1, 2)
+        wanted = np.unique(beside)
+        wanted = wanted[(wanted > 0) & (wanted < min(end, self._before or end))]
+        alone: Floats = np.full(len(seqs), _ALONE)
+        if self._vectors is None:
+            return alone
+        try:
+            known, vectors = self._vectors.rows(key, wanted.tolist())
+        except Exception:  # noqa: BLE001 - as in the search: what fails costs its part, never the turn (G10)
+            return alone
+        if not known.size:
+            return alone
+        places = np.searchsorted(known, beside)
+        there = np.take(np.append(known, -1), places) == beside
+        padded = np.concatenate([vectors, np.zeros((1, vectors.shape[1]), vectors.dtype)])
+        parts = padded[np.where(there, places, len(known))]
+        lengths: Floats = np.linalg.norm(parts.sum(axis=1), axis=1).astype(np.float64)
+        return lengths
 
     def saw(self, key: SessionKey, entries: Sequence[Entry]) -> None:
         """Take in entries that were read for another purpose, so that no query need read them again."""
@@ -311,7 +339,7 @@ def need_features(query: str, seen: Looked, scores: Floats) -> dict[str, float]:
     """What the need of a query is judged by, for its candidates and their scores."""
     found = [weight for _, weight in seen.keywords.rows.values()]
     rare = sum(found) / len(found) / seen.keywords.absent_idf if found and seen.keywords.absent_idf else 0.0
-    return need_model.features(query, best=float(scores.max(initial=0.0)), rare=rare)
+    return need_model.features(query, named=seen.named, best=float(scores.max(initial=0.0)), rare=rare)
 
 
 def _best(rough: Floats, count: int) -> Ints:

@@ -45,3 +45,12 @@ class VectorSearch(Protocol):
             before: Only entries with a smaller number.
         """
         ...
+
+    def rows(self, key: SessionKey, seqs: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The vectors of these messages, ascending; numbers without one are left out.
+
+        Args:
+            key: The session.
+            seqs: Ascending numbers.
+        """
+        ...

@@ -1,9 +1,10 @@
-"""Weights of the ranking models, written by `python -m langmem_plugin.evaluation.fit`.
+"""Weights of the first step of ranking, written by `python -m langmem_plugin.evaluation.fit`.
 
-Fitted on 786 questions of 5 conversations of dev.json
+Beside it lie `net_both.txt` and `net_keyword.txt`, the second step.
+Fitted on 786 questions of 5 conversations of locomo
 (conv-26, conv-41, conv-43, conv-47, conv-49), embedder model.
-Cross-validated by conversation: any@10 89.8, frac@10 83.2 with vectors,
-any@10 87.0, frac@10 79.9 without.
+Cross-validated by conversation: any@10 91.0, frac@10 84.7 with vectors,
+any@10 88.2, frac@10 81.8 without.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 WEIGHTS: Final[dict[str, dict[str, float]]] = {
-    "first/both": {
+    "both": {
         "keyword": 1.1046,
         "keyword_square": 2.5309,
         "keyword_prev": 0.7992,
@@ -31,40 +32,7 @@ WEIGHTS: Final[dict[str, dict[str, float]]] = {
         "when": 1.9722,
         "bias": -3.8486,
     },
-    "second/both": {
-        "keyword": 0.0796,
-        "keyword_square": 3.9485,
-        "keyword_prev": 0.3174,
-        "keyword_next": 0.4206,
-        "keyword_prev2": 0.8698,
-        "keyword_next2": -0.0876,
-        "keyword_around": -0.1109,
-        "coverage": -0.3590,
-        "coverage_2": 1.1809,
-        "meaning": 0.0982,
-        "meaning_square": 0.1141,
-        "meaning_prev": 0.0314,
-        "meaning_next": 0.1774,
-        "meaning_prev2": -0.0055,
-        "meaning_next2": -0.0517,
-        "meaning_around": -0.0054,
-        "when": 1.5216,
-        "speaker": 0.8393,
-        "answers": 0.0769,
-        "answers_keyword": 1.2667,
-        "answers_meaning": 0.2111,
-        "asks": -0.3753,
-        "substance": 2.9154,
-        "specific": 1.6701,
-        "time": 0.9101,
-        "time_asked": 0.0262,
-        "self": 0.5265,
-        "sitting": 1.2852,
-        "keyword_meaning": -0.3339,
-        "speaker_meaning": 0.1027,
-        "bias": -8.1048,
-    },
-    "first/keyword": {
+    "keyword": {
         "keyword": 1.3675,
         "keyword_square": 2.7160,
         "keyword_prev": 1.1464,
@@ -76,28 +44,5 @@ WEIGHTS: Final[dict[str, dict[str, float]]] = {
         "coverage_2": 2.2862,
         "when": 1.8005,
         "bias": -3.4455,
-    },
-    "second/keyword": {
-        "keyword": -0.1043,
-        "keyword_square": 3.9214,
-        "keyword_prev": 0.3689,
-        "keyword_next": 0.8739,
-        "keyword_prev2": 1.1061,
-        "keyword_next2": -0.0496,
-        "keyword_around": -0.0739,
-        "coverage": 0.1594,
-        "coverage_2": 1.0432,
-        "when": 1.3114,
-        "speaker": 1.0729,
-        "answers": 0.2181,
-        "answers_keyword": 1.8876,
-        "asks": -0.4690,
-        "substance": 1.4563,
-        "specific": 1.6882,
-        "time": 0.8180,
-        "time_asked": 0.1445,
-        "self": 0.4068,
-        "sitting": 1.2988,
-        "bias": -6.2366,
     },
 }

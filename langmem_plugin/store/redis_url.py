@@ -51,7 +51,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         raise InvalidSetting("url", shown, f"it knows no parameter {unknown[0]!r}; {_FORM}")
     if not _PREFIX.fullmatch(prefix):
         raise InvalidSetting("prefix", prefix, "give 1 to 64 letters, digits or any of _ . : -")
-    where = parts.netloc if port else f"{parts.netloc}:6379"
+    where = parts.netloc if port else f"{parts.netloc.removesuffix(':')}:6379"
     server = urlunsplit((parts.scheme, where, parts.path or "/0", urlencode(given), ""))
     return RedisUrl(server=server, shown=shown, prefix=prefix)
 

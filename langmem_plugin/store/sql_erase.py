@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, delete, func, select, tuple_, update
 
 from langmem_plugin.messages import Message, dump_json, forgotten, load_json
 from langmem_plugin.records import SessionKey
@@ -20,7 +20,7 @@ from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
 from langmem_plugin.store.sql_keys import of_keys
 from langmem_plugin.store.sql_log import chunks
-from langmem_plugin.store.sql_sessions import VECTORS_LEFT, as_owner, drop_session, held_row, new_version, session_row
+from langmem_plugin.store.sql_sessions import VECTORS_LEFT, as_owner, drop_sessions, held_row, new_version, session_row
 
 _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
@@ -52,7 +52,7 @@ class SqlErasure:
             row = held_row(connection, key)
             if row is None:
                 return
-            self._drop(connection, row, now=row["created_at"])
+            self._drop(connection, [row], now=row["created_at"])
         self._database.checkpoint()
 
     def erase(self, *, owner: str, session: str | None = None, now: datetime) -> Erased:
@@ -67,10 +67,10 @@ class SqlErasure:
                 gone &= (constraints.session == session) & (constraints.scope == "session")
                 query = query.where(sessions.session == session)
             seen.constraints(connection, gone)
-            seen.keys_of(connection, owner, session)
-            for row in connection.execute(query.with_for_update()).mappings().all():
-                seen.session(connection, row)
-                self._drop(connection, row, now=to_micros(now))
+            seen.keys_of(connection, of_keys(owner, session))
+            for rows in chunks(connection.execute(query.with_for_update()).mappings().all()):
+                seen.sessions(connection, rows)
+                self._drop(connection, rows, now=to_micros(now))
             erased = seen.done(connection)
         self._database.checkpoint()
         return erased
@@ -79,17 +79,17 @@ class SqlErasure:
         """See `Store.erase_expired`."""
         seen = _Seen()
         constraints, sessions = schema.constraints.c, schema.sessions.c
-        over = sessions.expires_at <= to_micros(now)
+        over, keys = sessions.expires_at <= to_micros(now), schema.access_keys
         with self._database.write() as connection:
             as_owner(connection, None)
             query = select(schema.sessions).where(over).order_by(sessions.expires_at, sessions.id).limit(limit)
-            for row in connection.execute(query.with_for_update()).mappings().all():
-                mine = (constraints.owner == row["owner"]) & (constraints.session == row["session"])
-                seen.constraints(connection, mine & (constraints.scope == "session"))
-                seen.keys_of(connection, row["owner"], row["session"])
-                seen.session(connection, row)
-                self._drop(connection, row, now=to_micros(now))
-            keys = schema.access_keys
+            for rows in chunks(connection.execute(query.with_for_update()).mappings().all()):
+                names = [(row["owner"], row["session"]) for row in rows]
+                theirs = tuple_(constraints.owner, constraints.session).in_(names)
+                seen.constraints(connection, theirs & (constraints.scope == "session"))
+                seen.keys_of(connection, tuple_(keys.c.owner, keys.c.session).in_(names))
+                seen.sessions(connection, rows)
+                self._drop(connection, rows, now=to_micros(now))
             connection.execute(delete(keys).where(keys.c.expires_at <= to_micros(now)))
             left = connection.execute(delete(schema.meta).where(schema.meta.c.key == VECTORS_LEFT)).rowcount
             # Whose keywords others have as well is asked once for a whole sweep, by the scan.
@@ -135,15 +135,15 @@ class SqlErasure:
             )
             terms = 0
             for chunk in chunks(gone):
-                terms += seen.derived(connection, session["id"], chunk)
+                terms += seen.derived(connection, [session["id"]], chunk)
                 seen.constraints(
                     connection,
                     (schema.constraints.c.owner == key.owner)
                     & (schema.constraints.c.session == key.session)
                     & schema.constraints.c.seq.in_(chunk),
                 )
-            seen.summaries(connection, session["id"], from_seq=gone[0])
-            seen.attachments(connection, session["id"], set(gone))
+            seen.summaries(connection, [session["id"]], from_seq=gone[0])
+            seen.attachments(connection, [session["id"]], set(gone))
             connection.execute(
                 update(schema.sessions)
                 .where(schema.sessions.c.id == session["id"])
@@ -179,9 +179,11 @@ class SqlErasure:
                 found |= needles.found_in(block)
         return found
 
-    def _drop(self, connection: Connection, row: RowMapping, *, now: int) -> None:
-        drop_session(connection, row, now=now)
-        self._postings.forget(row["id"])
+    def _drop(self, connection: Connection, rows: Sequence[RowMapping], *, now: int) -> None:
+        """Delete sessions' rows; tombstones keep their versions, so that later ones go on from there."""
+        drop_sessions(connection, rows, now=now)
+        for row in rows:
+            self._postings.forget(row["id"])
 
 
 class _Seen:
@@ -203,24 +205,25 @@ class _Seen:
         kept = {"role", "id", "tool_call_id"}
         self._strings.update(dict.fromkeys(_leaves({k: v for k, v in data.items() if k not in kept})))
 
-    def session(self, connection: Connection, row: RowMapping) -> None:
-        """What a session holds; its rows are deleted by the caller."""
-        session_id = row["id"]
-        self.keys.append(SessionKey(row["owner"], row["session"]))
-        self.versions.append(row["version"] + 1)
-        self._counts["sessions"] += 1
+    def sessions(self, connection: Connection, rows: Sequence[RowMapping]) -> None:
+        """What sessions hold; their rows are deleted by the caller."""
+        numbers = [row["id"] for row in rows]
+        self.keys += [SessionKey(row["owner"], row["session"]) for row in rows]
+        self.versions += [row["version"] + 1 for row in rows]
+        self._counts["sessions"] += len(rows)
         for table in (schema.messages, schema.staged):
-            for body in connection.scalars(select(table.c.body).where(table.c.session_id == session_id)):
+            query = select(table.c.body).where(table.c.session_id.in_(numbers)).order_by(*table.primary_key)
+            for body in connection.scalars(query):
                 self.message(body, table.name)
-        self.derived(connection, session_id, None)
-        self.summaries(connection, session_id, from_seq=0)
-        self.attachments(connection, session_id, None)
+        self.derived(connection, numbers, None)
+        self.summaries(connection, numbers, from_seq=0)
+        self.attachments(connection, numbers, None)
 
-    def derived(self, connection: Connection, session_id: int, seqs: Sequence[int] | None) -> int:
-        """Keywords and vectors of entries, all of a session's by default; gives the number of terms."""
+    def derived(self, connection: Connection, numbers: Sequence[int], seqs: Sequence[int] | None) -> int:
+        """Keywords and vectors of entries, all of the sessions' by default; gives the number of terms."""
         total = 0
         for table in (schema.postings, schema.embeddings):
-            mine = table.c.session_id == session_id
+            mine: ColumnElement[bool] = table.c.session_id.in_(numbers)
             if seqs is not None:
                 mine &= table.c.seq.in_(seqs)
             if table is schema.postings:
@@ -237,24 +240,21 @@ class _Seen:
         table = schema.constraints
         self._texts(connection, table, table.c.text, gone)
 
-    def keys_of(self, connection: Connection, owner: str, session: str | None) -> None:
-        gone = connection.execute(delete(schema.access_keys).where(of_keys(owner, session)))
-        self._counts["access_keys"] += gone.rowcount
+    def keys_of(self, connection: Connection, which: ColumnElement[bool]) -> None:
+        self._counts["access_keys"] += connection.execute(delete(schema.access_keys).where(which)).rowcount
 
-    def summaries(self, connection: Connection, session_id: int, *, from_seq: int) -> None:
+    def summaries(self, connection: Connection, numbers: Sequence[int], *, from_seq: int) -> None:
         """Those that saw the entry `from_seq`: each stands for everything up to its end."""
         table = schema.summaries
-        self._texts(
-            connection, table, table.c.text, (table.c.session_id == session_id) & (table.c.upto_seq >= from_seq)
-        )
+        self._texts(connection, table, table.c.text, table.c.session_id.in_(numbers) & (table.c.upto_seq >= from_seq))
 
-    def attachments(self, connection: Connection, session_id: int, seqs: set[int] | None) -> None:
+    def attachments(self, connection: Connection, numbers: Sequence[int], seqs: set[int] | None) -> None:
         """Recalled blocks that quote one of the entries."""
         table = schema.turns
-        query = select(table.c.turn_id, table.c.attachment).where(
-            table.c.session_id == session_id, table.c.attachment.is_not(None)
+        query = select(table.c.session_id, table.c.turn_id, table.c.attachment).where(
+            table.c.session_id.in_(numbers), table.c.attachment.is_not(None)
         )
-        for turn_id, attachment in connection.execute(query).all():
+        for session_id, turn_id, attachment in connection.execute(query).all():
             held = load_json(attachment)
             if seqs is None or seqs & set(held["seqs"]):
                 self._counts["recalled"] += 1

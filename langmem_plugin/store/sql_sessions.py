@@ -111,8 +111,15 @@ def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
 
 def subject_of(connection: Connection, key: SessionKey) -> str:
     """What stands for a session in its tombstone: it names nobody, and differs between databases."""
-    instance = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance"))
-    parts = [part.encode() for part in (str(instance), key.owner, key.session)]
+    return _subject(_instance(connection), key)
+
+
+def _instance(connection: Connection) -> str:
+    return str(connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "instance")))
+
+
+def _subject(instance: str, key: SessionKey) -> str:
+    parts = [part.encode() for part in (instance, key.owner, key.session)]
     return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()
 
 
@@ -208,22 +215,28 @@ def end_session(connection: Connection, row: Row, now: datetime) -> None:
     connection.execute(delete(schema.constraints).where(mine))
     if connection.scalar(select(vectors.seq).where(vectors.session_id == row["id"]).limit(1)) is not None:
         connection.execute(_NOTE, {"key": VECTORS_LEFT, "value": "1"})
-    drop_session(connection, row, now=to_micros(now))
+    drop_sessions(connection, [row], now=to_micros(now))
 
 
-def drop_session(connection: Connection, row: Row, *, now: int) -> None:
-    """Delete a session's rows; its tombstone keeps the version, so that a later one goes on from there."""
+def drop_sessions(connection: Connection, rows: Sequence[Row], *, now: int) -> None:
+    """Delete the rows of at most some hundred sessions; tombstones keep versions, for later ones to go on from."""
+    numbers, instance = [row["id"] for row in rows], _instance(connection)
     for child in _CHILDREN:
-        connection.execute(delete(child).where(child.c.session_id == row["id"]))
-    connection.execute(delete(schema.sessions).where(schema.sessions.c.id == row["id"]))
-    subject = subject_of(connection, SessionKey(row["owner"], row["session"]))
+        connection.execute(delete(child).where(child.c.session_id.in_(numbers)))
+    connection.execute(delete(schema.sessions).where(schema.sessions.c.id.in_(numbers)))
     table = schema.tombstones
-    connection.execute(delete(table).where(table.c.subject == subject))
-    connection.execute(
-        insert(table).values(
-            subject=subject, version=row["version"] + 1, last_seq=row["last_seq"], forgotten_at=now, ttl=row["ttl"]
-        )
-    )
+    tombs = [
+        {
+            "subject": _subject(instance, SessionKey(row["owner"], row["session"])),
+            "version": row["version"] + 1,
+            "last_seq": row["last_seq"],
+            "forgotten_at": now,
+            "ttl": row["ttl"],
+        }
+        for row in rows
+    ]
+    connection.execute(delete(table).where(table.c.subject.in_([tomb["subject"] for tomb in tombs])))
+    connection.execute(insert(table), tombs)
 
 
 def head_of(row: Row) -> Head:

@@ -249,13 +249,13 @@ def _replaced(
 
 
 _SAME = 2
-_PERSONAL = frozenset({"name", "home", "language", "units", "age", "job"})
+PERSONAL = frozenset({"name", "home", "language", "units", "age", "job"})
 """A person has one, whatever else the statement says."""
 
 
 def _nearness(name: str, new: frozenset[str], old: frozenset[str], *, changed: bool) -> int:
     """Whether two values are of one thing: `_SAME`, 1 if one of them does not say of what, 0 if not."""
-    if name in _PERSONAL or new == old:
+    if name in PERSONAL or new == old:
         return _SAME
     if name == "diet":
         return 0
