@@ -381,11 +381,10 @@ class _Assembly:
         items: list[Item] = []
         if self.system_line is not None:
             items.append(self._item("system", self.system_line))
-        stands = len(self.provided.lines())
-        paired = stands + (2 if self._has_pair(plan) else 0)
+        paired = (stands := len(self.provided.lines())) + (2 if self._has_pair(plan) else 0)
         for position, line in enumerate(conversation):
-            segment: Segment = "new" if position >= boundary else "summary" if position < paired else "window"
-            segment = "documents" if position < stands else segment
+            early: Segment = "documents" if position < stands else "summary" if position < paired else "window"
+            segment: Segment = "new" if position >= boundary else early
             items.append(self._item(segment, line))
         by_segment = {"system": 0, "documents": 0, "summary": 0, "window": 0, "new": 0}
         for item in items:
