@@ -204,6 +204,11 @@ class SummaryConfig(_Settings):
     Otherwise all notes are rewritten for each part."""
     prompts: Annotated[SummaryPrompts, BeforeValidator(_as_prompts)] = Field(default_factory=SummaryPrompts)
     """What the summariser is asked."""
+    judged: Annotated[int, Field(ge=0)] = 0
+    """How many messages of each part the summariser is asked about afterwards: do the notes hold them? 0 for none."""
+    min_judged: Share = 0.6
+    """What the answer (0..1) has to be. Below it the notes are asked for once more, told what is missing; then the
+    turns stay, and it is tried again later."""
     min_quality: Share = 0.0
     """A model's summary has to hold this share of the names, numbers, dates, decisions and negations that it read.
     Below it the model is asked once more, told what is missing; then the turns stay, and it is tried again later."""
@@ -270,6 +275,12 @@ class SpendConfig(_Settings):
     """From this part of a limit on, the report has a note."""
     turn_calls: Annotated[int, Field(gt=0)] | None = None
     """Calls of the model within one turn: stops a tool loop that does not end."""
+    repeats: Annotated[int, Field(gt=1)] | None = None
+    """The same tool calls with the same arguments so many times in a row within one turn: stops a loop in place."""
+    burst_requests: Annotated[int, Field(gt=0)] | None = None
+    """Requests built for one session within `burst_s` seconds; past it, none for `rest_s` seconds."""
+    burst_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    rest_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
 
 
 class SegmentConfig(_Settings):

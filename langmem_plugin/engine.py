@@ -17,6 +17,7 @@ from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import Entry, SessionKey
 from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
+from langmem_plugin.store.spending import Learned
 from langmem_plugin.tokens import Calibration, TokenCounter
 from langmem_plugin.watching import Watchers
 
@@ -64,10 +65,12 @@ class Engine:
             return entry
         return replace(entry, tokens=self.counter.count_message(entry.message), counter=self.counter.name)
 
-    def used(self, key: SessionKey, usage: Usage, *, counted: int, model: str) -> None:
-        """Take in what a provider reported; see `Session.report_usage`."""
-        self.ledger.add(key, usage.total_tokens, now=self.clock())
-        self.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+    def used(self, key: SessionKey, usage: Usage, *, counted: int = 0, model: str, stored: bool = False) -> None:
+        """Take in what a provider reported, `stored` if a message carries it; see `Session.report_usage`."""
+        self.ledger.add(key, usage, now=self.clock(), stored=stored)
+        learned = self.calibration.observe(counted=counted, reported=usage.input_tokens, model=model)
+        if learned is not None:
+            self.store.save_learned(self.counter.name, Learned(model=model, ratio=learned.ratio, extra=learned.extra))
         if self.observers:
             self.observers.tell([UsageReported(key=key, usage=usage, model=model)])
 

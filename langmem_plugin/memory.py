@@ -34,12 +34,12 @@ from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.searching import search
 from langmem_plugin.session import Session
-from langmem_plugin.spending import Ledger
+from langmem_plugin.spending import Ledger, Spent, remembered, spent
 from langmem_plugin.stating import settle
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.sql import SqlStore
-from langmem_plugin.tokens import Calibration, TokenCounter, as_counter
+from langmem_plugin.tokens import TokenCounter, as_counter
 from langmem_plugin.watching import Confirm, Watchers
 
 _SYNC_WAIT_S = 60.0
@@ -105,8 +105,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             config=config,
             clock=clock,
             recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
-            calibration=Calibration(),
-            ledger=Ledger(config.spend),
+            calibration=remembered(store, counter),
+            ledger=Ledger(config.spend, store),
             note=self._note_and_wait if sync else self._runner.note,
             erase=self._erase,
             eraser=eraser,
@@ -321,6 +321,13 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             InvalidSetting: The owner's name cannot be one.
         """
         return search(self._engine, query, owner=owner, k=k, only=only)
+
+    def spent(self, *, owner: str, session: str | None = None, since: datetime | None = None) -> Spent:
+        """Tokens that providers reported for an owner or a session, read from the log: all, or after a moment.
+
+        Reports without a message (`Session.report_usage`) are not in it, nor are aborted turns.
+        """
+        return spent(self._store.reported(owner, session=session, since=since))
 
     def worker(self, *, poll_s: float = 1.0, at_once: int = 32) -> Worker:
         """What works behind the conversations of all processes that have this database open.

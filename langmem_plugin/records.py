@@ -160,6 +160,8 @@ class Summary:
     prompt_version: str = ""
     quality: float | None = None
     """Share of names, numbers, dates and negations of the source that it still holds, 0..1."""
+    judged: float | None = None
+    """What a model said of how much it holds of sampled messages, 0..1, the lowest of its parts; None if none did."""
     created_version: int = 0
 
 

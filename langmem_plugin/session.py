@@ -33,6 +33,7 @@ from langmem_plugin.records import (
 from langmem_plugin.stating import aged, change, event, new_constraint
 from langmem_plugin.store.holder import is_held
 from langmem_plugin.store.protocol import Staged, TurnState
+from langmem_plugin.store.spending import model_of
 from langmem_plugin.turn import Turn
 
 
@@ -141,7 +142,7 @@ class Session(Visible, Lasting):
         staged = stage(self._engine, said)
         for message in said:
             if message.usage is not None:
-                self.report_usage(message.usage)
+                self._engine.used(self._key, message.usage, model=model_of(message), stored=True)
         return commit(
             self._engine,
             self._key,

@@ -174,7 +174,7 @@ class _Import:
         self.constraints += 1
 
 
-_SUMMARY = ("text", "upto_seq", "tokens", "method", "model", "prompt_version", "quality")
+_SUMMARY = ("text", "upto_seq", "tokens", "method", "model", "prompt_version", "quality", "judged")
 
 
 def _constraint_json(constraint: Constraint) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from langmem_plugin.messages import Message, Role
 from langmem_plugin.reader import Reader
 from langmem_plugin.records import Attachment, Entry, SessionKey
 from langmem_plugin.store.protocol import Staged, TurnState
+from langmem_plugin.store.spending import model_of
 from langmem_plugin.streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Turn:
             self._staged += staged
             for message in said:
                 if message.usage is not None:
-                    self.session.report_usage(message.usage, counted=self._sent, model=_model_of(message))
+                    model = model_of(message)
+                    self._engine.used(self._key, message.usage, counted=self._sent, model=model, stored=True)
                     self._sent = 0
 
     def context(
@@ -120,6 +122,7 @@ class Turn:
         calls of a tool loop, and later requests, begin with the same bytes (guarantee G13).
         """
         with self._lock:
+            self._engine.ledger.check_repeats(self.messages)
             entries = tuple(
                 Entry(
                     seq=0,
@@ -211,17 +214,6 @@ class Turn:
                 return
             self._engine.store.abort(self._key, self.id, now=self._engine.clock())
             self._state = "aborted"
-
-
-def _model_of(message: Message) -> str:
-    """The model's name, where the framework put it into the message."""
-    data = message.payload.data if message.payload is not None else {}
-    for place in (data.get("response_metadata"), data, message.metadata):
-        if isinstance(place, dict):
-            name = place.get("model_name") or place.get("model")
-            if isinstance(name, str):
-                return name
-    return ""
 
 
 def _opening(staged: Sequence[Staged]) -> int | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langmem_plugin import Budget, Memory, MemoryConfig
 from langmem_plugin.config import SpendConfig
 from langmem_plugin.errors import SpendExceeded
-from langmem_plugin.messages import Usage, assistant
+from langmem_plugin.messages import ToolCall, Usage, assistant, tool_result
 from langmem_plugin.tokens import Calibration
 
 reports = st.lists(st.tuples(st.integers(1, 5_000), st.floats(0.2, 2.9)), min_size=1, max_size=30)
@@ -102,3 +102,76 @@ def test_a_runaway_loop_is_stopped():
             turn.context()
         assert len(turn.messages) == 4
         turn.abort()
+
+
+def test_spending_is_known_after_a_restart_and_across_processes(tmp_path):
+    """What messages say was used counts in the next process, and in another one beside it; a span forgets it."""
+    now = [datetime(2026, 5, 1, tzinfo=UTC)]
+    config = MemoryConfig(spend=SpendConfig(session_tokens=1_000, owner_tokens=1_500, span_s=3_600))
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+
+    def opened():
+        return Memory.open(url, config=config, clock=lambda: now[0])
+
+    with opened() as memory:
+        memory.session("s", owner="ann").add("Hello", assistant_with(usage(890), "Hi"))
+        turn = memory.session("t", owner="ann").begin("And?")
+        turn.append(assistant_with(usage(490), "So."))  # pending: it was paid for all the same
+    with opened() as memory, opened() as beside:
+        assert "900 of 1000 tokens" in memory.session("s", owner="ann").context("More?").report.notes[0]
+        spent = memory.spent(owner="ann")
+        assert (spent.total_tokens, spent.input_tokens, spent.output_tokens, spent.calls) == (1_400, 1_380, 20, 2)
+        assert memory.spent(owner="ann", session="s").total_tokens == 900
+        assert memory.spent(owner="ann", since=now[0]).calls == 0
+        assert memory.spent(owner="bob").total_tokens == 0
+        assert spent.by_model == {"": 1_400}
+        memory.session("s", owner="ann").add("More", assistant_with(usage(90), "No."))
+        now[0] += timedelta(seconds=31)
+        with pytest.raises(SpendExceeded, match="session"):
+            beside.session("s", owner="ann").context("More?")
+        with pytest.raises(SpendExceeded, match="owner"):
+            beside.session("u", owner="ann").context("More?")
+        now[0] += timedelta(seconds=3_600)
+        assert beside.session("s", owner="ann").context("More?").messages
+
+
+def test_a_correction_is_known_after_a_restart(tmp_path):
+    """G1: what a provider counts more is remembered with the database, for the counter that it corrects."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    with Memory.open(url) as memory:
+        memory.session("s", owner="ann").report_usage(usage(1_250), counted=1_000, model="m")
+        memory.session("s", owner="ann").report_usage(usage(1_100), counted=1_000, model="m")
+        learned = memory.status()["corrections"]["m"]
+    with Memory.open(url) as memory:
+        again = memory.status()["corrections"]["m"]
+        assert (again.ratio, again.extra) == (learned.ratio, learned.extra) == (1.25, 0)
+        notes = memory.session("s", owner="ann").context("Hello").report.notes
+        assert any("kept free" in note for note in notes)
+    with Memory.open(url, model=len) as memory:
+        assert memory.status()["corrections"] == {}
+
+
+def test_a_loop_in_place_and_a_burst_open_the_breaker():
+    """The same call again and again ends the turn; too many requests at once rest the session, and no other."""
+    now = [datetime(2026, 5, 1, tzinfo=UTC)]
+    config = MemoryConfig(spend=SpendConfig(repeats=3, burst_requests=5, burst_s=10, rest_s=60))
+    with Memory.open(config=config, clock=lambda: now[0]) as memory:
+        turn = memory.session("s", owner="ann").begin("Look it up.")
+        for number in range(3):
+            turn.context()
+            call = ToolCall(id=f"c{number}", name="search", arguments='{"q": "x"}')
+            turn.append(assistant("", call), tool_result("nothing", call_id=call.id))
+        with pytest.raises(SpendExceeded, match="3 repetitions of one tool call"):
+            turn.context()
+        turn.abort()
+        session = memory.session("t", owner="ann")
+        for _ in range(5):
+            session.context("Hello")
+        with pytest.raises(SpendExceeded, match="requests"):
+            session.context("Hello")
+        now[0] += timedelta(seconds=30)  # the burst is over, the rest is not
+        with pytest.raises(SpendExceeded):
+            session.context("Hello")
+        assert memory.session("u", owner="ann").context("Hello").messages
+        now[0] += timedelta(seconds=31)
+        assert session.context("Hello").messages

@@ -33,6 +33,7 @@ def undo(path):
             ALTER TABLE sessions DROP COLUMN tokens;
             ALTER TABLE sessions DROP COLUMN ttl;
             ALTER TABLE sessions DROP COLUMN expires_at;
+            ALTER TABLE summaries DROP COLUMN judged;
             UPDATE meta SET value = '1' WHERE key = 'schema';
             """
         )

@@ -418,6 +418,7 @@ class _Assembly:
             window_from=first,
             window_messages=sum(map(len, self.shown.exchanges[plan.start :])),
             summarised=self.view.summary.upto_seq if self.view.summary is not None else 0,
+            **self.view.scores,
             waiting=self.waiting,
             constraints=self.view.constraints,
             hits=hits,

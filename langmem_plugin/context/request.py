@@ -45,6 +45,11 @@ class View:
     pending: tuple[Entry, ...] = ()
     """The open turn's own entries (user message first); empty outside a turn."""
 
+    @property
+    def scores(self) -> dict[str, Any]:
+        """What the report says of the summary's worth."""
+        return {} if self.summary is None else {"quality": self.summary.quality, "judged": self.summary.judged}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -75,6 +80,10 @@ class ContextReport:
     window_messages: int = 0
     summarised: int = 0
     """Earlier messages that the summary stands for."""
+    quality: float | None = None
+    """Of that summary: the share of the source's facts that it holds, 0..1; see `Summary.quality`."""
+    judged: float | None = None
+    """Of that summary: what a model said of it, 0..1; see `SummaryConfig.judged`."""
     waiting: int = 0
     """Messages that left the window before a summary covered them; recallable meanwhile."""
     constraints: tuple[Constraint, ...] = ()

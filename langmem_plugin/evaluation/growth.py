@@ -16,6 +16,8 @@ from langmem_plugin.evaluation import overhead
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
 
+_FILL = 50
+"""Exchanges written at once while the long history is made; each timed turn is a transaction of its own."""
 Progress = Callable[[str], None]
 
 
@@ -72,7 +74,7 @@ def measure(
         progress: Called with a line now and then.
     """
     tell = progress or (lambda _line: None)
-    at = overhead.measure((short, long), rounds=rounds, progress=progress)
+    at = overhead.measure((short, long), rounds=rounds, fill=_FILL, progress=progress)
     tell(f"{sessions} sessions")
     kib, reopen = _sessions(sessions, kept)
     tell(f"{concurrent} concurrent sessions")

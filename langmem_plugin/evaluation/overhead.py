@@ -51,6 +51,7 @@ def measure(
     *,
     budget: int = 4_000,
     rounds: int = 50,
+    fill: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> list[Overhead]:
     """Fill a session on a SQLite file, then time turns of two messages and the requests between them.
@@ -63,6 +64,7 @@ def measure(
         lengths: Messages of history at which to measure, ascending.
         budget: Tokens of a request.
         rounds: Turns that are timed at each length.
+        fill: Exchanges that one transaction writes while the session is filled; requests are built as seldom.
         progress: Called with a line now and then.
     """
     chance = random.Random(7)  # noqa: S311 - the same conversation each time
@@ -73,9 +75,10 @@ def measure(
         written = 0
         for length in lengths:
             while written < length:
-                session.add(said(chance), assistant(said(chance)))
-                written += 2
-                if written % 20 == 0:
+                some = min(fill, (length - written + 1) // 2)
+                session.add(*(part for _ in range(some) for part in (said(chance), assistant(said(chance)))))
+                written += 2 * some
+                if fill > 1 or written % 20 == 0:
                     session.context(said(chance) + "?")
                 if progress and written % 2_000 == 0:
                     progress(f"{written} messages")

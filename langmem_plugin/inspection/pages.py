@@ -187,7 +187,8 @@ def _summaries(held: Held) -> Part:
     quality = (
         f", holding {shown.quality:.0%} of names, numbers, dates and negations" if shown.quality is not None else ""
     )
-    words = f"up to #{shown.upto_seq}, {number(shown.tokens)} tokens, by {how}{quality}"
+    judged = f", judged {shown.judged:.2f}" if shown.judged is not None else ""
+    words = f"up to #{shown.upto_seq}, {number(shown.tokens)} tokens, by {how}{quality}{judged}"
     return [
         element("h4", "The newest summary"),
         element(

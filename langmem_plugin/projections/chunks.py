@@ -36,6 +36,8 @@ class Chunk:
     since: str
     until: str
     """The days of its first and its last message."""
+    messages: tuple[str, ...] = ()
+    """What it consists of; of a message that is longer than a chunk, the part."""
 
 
 class Chunks:
@@ -75,15 +77,16 @@ class Chunks:
                 cost = self._count(rest) + 1
                 if tokens + cost > limit:
                     if lines:
-                        return Chunk("\n".join(lines), upto, 0, days[0], days[-2])
+                        return Chunk("\n".join(lines), upto, 0, days[0], days[-2], tuple(lines))
                     part = self._beginning(rest, limit)
                     taken = len(part) - (len(rest) - len(line[offset:]))
-                    return Chunk(part, upto, offset + max(1, taken), days[0], days[0])
+                    return Chunk(part, upto, offset + max(1, taken), days[0], days[0], (part,))
                 lines.append(rest)
                 tokens += cost
                 upto, offset = entry.seq, 0
             after = upto
-        return Chunk("\n".join(lines), max(upto, target), 0, *(days[:1] + days[-1:] or ["", ""]))
+        since, until = (days[0], days[-1]) if days else ("", "")
+        return Chunk("\n".join(lines), max(upto, target), 0, since, until, tuple(lines))
 
     def _line(self, entry: Entry) -> str:
         at = entry.created_at

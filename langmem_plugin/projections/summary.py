@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 from langmem_plugin.chat_models import ROLE, TimeLimited
 from langmem_plugin.config import SummaryConfig
@@ -20,6 +20,7 @@ from langmem_plugin.messages import user
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.chunks import Chunk, Chunks
+from langmem_plugin.projections.judging import asked_in_vain, judge
 from langmem_plugin.projections.periods import (
     HEADING_TOKENS,
     PERIODS,
@@ -32,7 +33,8 @@ from langmem_plugin.projections.periods import (
 )
 from langmem_plugin.projections.quality import missing_facts, named, retention, source_facts
 from langmem_plugin.projections.standing import Standing
-from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
+from langmem_plugin.projections.summarised import SummaryStore, TextCounter
+from langmem_plugin.records import Entry, Head, SessionKey, Summary
 
 _SAVE_EVERY_CHUNKS = 16
 """Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
@@ -49,48 +51,6 @@ _LEAST_PERIOD = 24
 """With fewer tokens for a period, all notes are rewritten for each chunk."""
 
 
-class SummaryStore(Protocol):
-    """What the summary needs of a store."""
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Have what this thread reads inside see one state."""
-        ...
-
-    def head(self, key: SessionKey) -> Head | None:
-        """Where the session stands; None if it was never written or was forgotten."""
-        ...
-
-    def summaries(self, key: SessionKey) -> tuple[Summary | None, Summary | None]:
-        """The newest that a model wrote, and the newest of any method: the one shown."""
-        ...
-
-    def entries(
-        self, key: SessionKey, *, after: int = 0, upto: int | None = None, limit: int | None = None
-    ) -> list[Entry]:
-        """Committed entries with `after < seq <= upto`, ascending, the first `limit` of them."""
-        ...
-
-    def active_constraints(self, key: SessionKey) -> tuple[Constraint, ...]:
-        """What every request carries anyway."""
-        ...
-
-    def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:
-        """Keep a summary and its position in one transaction.
-
-        False, and nothing kept, if the one shown is not `expected` any more, or the
-        session was forgotten.
-        """
-        ...
-
-
-class TextCounter(Protocol):
-    """Counts tokens of a text."""
-
-    def count(self, text: str) -> int:
-        """Tokens of the text."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unfinished:
     """A model's way through leaving entries, between two calls."""
@@ -104,6 +64,8 @@ class _Unfinished:
     """The last entry read whole."""
     offset: int = 0
     """Characters already read of the entry after it."""
+    judged: float | None = None
+    """The lowest score of its parts."""
     erased: int = 0
     """The head's; if something is forgotten meanwhile, it begins again."""
 
@@ -212,14 +174,23 @@ class SummaryProjection:
                 erased=head.erased,
             )
         chunk = self._chunks.next(key, way.upto, way.offset, way.target)
-        text = self._with_chunk(key, model, way, chunk)
-        way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset)
+        text, judged = self._with_chunk(key, model, way, chunk)
+        judged = min((one for one in (way.judged, judged) if one is not None), default=None)
+        way = replace(way, text=text, upto=chunk.upto, offset=chunk.offset, judged=judged)
         if way.upto < way.target:
             self._remember(key, way)
             return True
         self._forget(key)
         return self._save(
-            key, head, method="model", text=text, upto=way.target, after=upto, shown=shown, basis=of_model
+            key,
+            head,
+            method="model",
+            text=text,
+            upto=way.target,
+            after=upto,
+            shown=shown,
+            basis=of_model,
+            judged=judged,
         )
 
     def forget(self, key: SessionKey) -> None:
@@ -275,7 +246,9 @@ class SummaryProjection:
                 return entry.seq
         return target
 
-    def _with_chunk(self, key: SessionKey, model: ChatModel, way: _Unfinished, chunk: Chunk) -> str:
+    def _with_chunk(
+        self, key: SessionKey, model: ChatModel, way: _Unfinished, chunk: Chunk
+    ) -> tuple[str, float | None]:
         """The notes with what the chunk adds: rewritten as a whole, or by period once they fill their room."""
         periods = periods_of(way.text)
         source, most = self._count(chunk.text), self._config.max_tokens
@@ -293,11 +266,11 @@ class SummaryProjection:
             periods = [Period(first=1, last=way.upto, since=since, until=chunk.since, text=way.text)]
         limit = min(room, source)
         asked = self._prompts.period.format(summary=way.text, conversation=chunk.text, words=_words(limit))
-        notes = self._good(key, model, asked, limit=limit, chunk=chunk)
+        notes, judged = self._good(key, model, asked, limit=limit, chunk=chunk)
         last = chunk.upto + (chunk.offset > 0)
         begins = min(periods[-1].last + 1, last)
         periods.append(Period(first=begins, last=last, since=chunk.since, until=chunk.until, text=notes))
-        return self._merged(model, periods, room=room)
+        return self._merged(model, periods, room=room), judged
 
     def _merged(self, model: ChatModel, periods: list[Period], *, room: int) -> str:
         """The periods within the summary's room: a long one shortened, then two made one, until they fit."""
@@ -330,29 +303,44 @@ class SummaryProjection:
             raise ModelFailed(ROLE, f"its answer cannot be cut to {limit} tokens")
         return text
 
-    def _good(self, key: SessionKey, model: ChatModel, asked: str, *, limit: int, chunk: Chunk) -> str:
-        """The model's notes, or a second try at them that lacks less.
+    def _good(
+        self, key: SessionKey, model: ChatModel, asked: str, *, limit: int, chunk: Chunk
+    ) -> tuple[str, float | None]:
+        """The model's notes, or a second try at them that lacks less, and how they were judged.
 
         Raises:
             ModelFailed: Both lack too much of what was read.
         """
         source = self._count(asked)
         text = self._written(model, asked, limit=limit, source=source)
-        least = self._config.min_quality
-        wanted = source_facts([user(chunk.text)]) if least else []
-        if len(wanted) < _FEW_FACTS:
-            return text
-        constraints = [constraint.text for constraint in self._store.active_constraints(key)]
-        missing = missing_facts(wanted, text, constraints)
-        if (share := 1 - len(missing) / len(wanted)) >= least:
-            return text
-        prompt = self._prompts.missing.format(prompt=asked, draft=text, missing=named(missing), words=_words(limit))
+        lacking, judged = self._lacking(key, model, text, chunk)
+        if not lacking:
+            return text, judged
+        prompt = self._prompts.missing.format(prompt=asked, draft=text, missing=lacking, words=_words(limit))
         again, _ = self._ask(model, prompt, source_tokens=max(source, self._config.max_tokens))
         again = cut_at_sentence(again, count=self._count, max_tokens=limit)
-        second = 1 - len(missing_facts(wanted, again, constraints)) / len(wanted)
-        if max(share, second) < least:
-            raise ModelFailed(ROLE, f"its summary holds {max(share, second):.0%} of the facts it read, not {least:.0%}")
-        return again if second > share else text
+        lacking, judged = self._lacking(key, model, again, chunk)
+        if not lacking:
+            return again, judged
+        if judged is not None and judged < self._config.min_judged:
+            raise asked_in_vain(judged, self._config.min_judged)
+        raise ModelFailed(ROLE, f"its summary holds less than {self._config.min_quality:.0%} of the facts it read")
+
+    def _lacking(self, key: SessionKey, model: ChatModel, text: str, chunk: Chunk) -> tuple[str, float | None]:
+        """What notes lack too much of, in words, "" if they will do; and the judge's score."""
+        config, lacking = self._config, []
+        wanted = source_facts([user(chunk.text)]) if config.min_quality else []
+        if len(wanted) >= _FEW_FACTS:
+            constraints = [constraint.text for constraint in self._store.active_constraints(key)]
+            missing = missing_facts(wanted, text, constraints)
+            if 1 - len(missing) / len(wanted) < config.min_quality:
+                lacking.append(named(missing))
+        judged = (
+            judge(model, self._prompts.judge, text, chunk.messages, sample=config.judged) if config.judged else None
+        )
+        if judged is not None and judged.score < config.min_judged:
+            lacking.append(judged.missing or "much of what was said")
+        return "; ".join(lacking), judged.score if judged is not None else None
 
     def _shortened(self, model: ChatModel, text: str, tokens: int, limit: int) -> tuple[str, int]:
         """The text as the model shortened it; as it was if that went wrong, because it can still be cut."""
@@ -384,6 +372,7 @@ class SummaryProjection:
         after: int,
         shown: Summary | None,
         basis: Summary | None,
+        judged: float | None = None,
     ) -> bool:
         """Keep a summary; True if there may be more to do."""
         leaving = self._store.entries(key, after=after, upto=upto)
@@ -397,6 +386,7 @@ class SummaryProjection:
             model=model.name if model else "",
             prompt_version=self._prompts.version if model else "",
             quality=retention([entry.message for entry in leaving], text, constraints),
+            judged=judged,
             created_version=head.version,
         )
         saved = self._store.save_summary(key, summary, expected=shown)

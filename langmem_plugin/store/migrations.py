@@ -88,6 +88,7 @@ MIGRATIONS = (
             "CREATE INDEX access_keys_by_owner ON access_keys (owner, session)",
         ),
     ),
+    Migration(8, "summaries: judged", ("ALTER TABLE summaries ADD COLUMN judged FLOAT",)),
 )
 
 

@@ -63,7 +63,7 @@ def attachment_json(attachment: Attachment) -> dict[str, Any]:
 
 def summary_json(summary: Summary, version: int) -> dict[str, Any]:
     """A summary as it is kept."""
-    names = ("text", "upto_seq", "tokens", "method", "model", "prompt_version", "quality")
+    names = ("text", "upto_seq", "tokens", "method", "model", "prompt_version", "quality", "judged")
     return {**{name: getattr(summary, name) for name in names}, "created_version": version}
 
 

@@ -18,9 +18,11 @@ from langmem_plugin.store.redis_keeping import RedisKeeping
 from langmem_plugin.store.redis_log import RedisLog
 from langmem_plugin.store.redis_rebuild import RedisRebuild
 from langmem_plugin.store.redis_rows import entries_of
+from langmem_plugin.store.redis_spending import RedisSpending, reported_in
 from langmem_plugin.store.redis_transaction import Transaction
 from langmem_plugin.store.redis_work import RedisWork
 from langmem_plugin.store.rows import utc_now
+from langmem_plugin.store.spending import Reported
 
 
 class RedisStore(
@@ -32,6 +34,7 @@ class RedisStore(
     RedisKeeping,
     RedisAccess,
     RedisRebuild,
+    RedisSpending,
     RedisWork,
 ):
     """A `Store` on a Redis server.
@@ -60,6 +63,10 @@ class RedisStore(
     def reading(self) -> AbstractContextManager[None]:
         """See `Store.reading`."""
         return self._database.reading()
+
+    def reported(self, owner: str, *, session: str | None = None, since: datetime | None = None) -> list[Reported]:
+        """See `SpendStore.reported`."""
+        return reported_in(self, [key for key in self.keys(owner=owner) if session in (None, key.session)], since=since)
 
     def alone(self, key: SessionKey) -> AbstractContextManager[bool]:
         """True inside if no other process works behind on that session, as far as this backend can tell."""

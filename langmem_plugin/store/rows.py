@@ -100,6 +100,7 @@ def summary_of(row: Row) -> Summary:
         model=row["model"],
         prompt_version=row["prompt_version"],
         quality=row["quality"],
+        judged=row["judged"],
         created_version=row["version"],
     )
 

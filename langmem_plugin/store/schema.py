@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = 7
+SCHEMA = 8
 """The schema that this release writes; `migrations` leads to it from every earlier one."""
 
 metadata = MetaData()
@@ -166,6 +166,7 @@ summaries = Table(
     Column("model", Text, nullable=False),
     Column("prompt_version", Text, nullable=False),
     Column("quality", Float),
+    Column("judged", Float),
     Column("version", Integer, nullable=False),
     Index("summaries_by_session", "session_id", "upto_seq"),
     sqlite_autoincrement=True,

@@ -24,11 +24,22 @@ from langmem_plugin.store.sql_keys import SqlKeys
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_rebuild import SqlRebuild
 from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
+from langmem_plugin.store.sql_spending import SqlSpending
 from langmem_plugin.store.sql_work import SqlWork
 
 
 class SqlStore(
-    SqlLog, SqlConstraints, SqlDerived, SqlErasure, SqlEvents, SqlFork, SqlKeeping, SqlKeys, SqlRebuild, SqlWork
+    SqlLog,
+    SqlConstraints,
+    SqlDerived,
+    SqlErasure,
+    SqlEvents,
+    SqlFork,
+    SqlKeeping,
+    SqlKeys,
+    SqlRebuild,
+    SqlSpending,
+    SqlWork,
 ):
     """A `Store` on a SQL database; this one opens SQLite."""
 

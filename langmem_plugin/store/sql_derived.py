@@ -126,6 +126,7 @@ class SqlDerived:
                     model=summary.model,
                     prompt_version=summary.prompt_version,
                     quality=summary.quality,
+                    judged=summary.judged,
                     version=version,
                 )
             )

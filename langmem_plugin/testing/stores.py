@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from langmem_plugin.errors import LangmemPluginError, StoreClosed, TurnClosed, VersionConflict
 from langmem_plugin.memory import Memory
-from langmem_plugin.messages import FORGOTTEN, Message, Role, Text, ToolCall, assistant, tool_result, user
+from langmem_plugin.messages import FORGOTTEN, Message, Role, Text, ToolCall, Usage, assistant, tool_result, user
 from langmem_plugin.records import ConstraintState, Entry, SessionKey
 from langmem_plugin.session import Session
 from langmem_plugin.testing.checks import refused, said
@@ -258,6 +259,20 @@ class StoreConformance(KeepingClauses):
             assert (session.history(), session.version) == ([], 0)
             session.add("Hello.")
             assert said(session) == ["Hello."]
+
+    def test_spending_and_corrections_are_read_again(self, url: str) -> None:
+        """What messages say was used, of committed and pending turns, and what was learned outlive the process."""
+        used = Usage(input_tokens=1_250, output_tokens=10, total_tokens=1_260)
+        with Memory.open(url) as memory:
+            memory.session("s", owner="ann").add("Hello", replace(assistant("Hi"), usage=used))
+            memory.session("t", owner="ann").begin("And?").append(replace(assistant("So."), usage=used))
+            memory.session("s", owner="ann").report_usage(used, counted=1_000, model="m")
+        with Memory.open(url) as memory:
+            assert memory.spent(owner="ann").total_tokens == 2_520
+            assert memory.spent(owner="ann", session="s").calls == 1
+            assert memory.spent(owner="bob").calls == 0
+            assert memory.status()["corrections"]["m"].ratio == 1.25
+            assert [one.owner for one in memory.owners()] == ["ann"]
 
     def test_a_closed_memory_says_so(self, url: str) -> None:
         """Every call after close is one typed error; closing again is none."""

@@ -35,7 +35,7 @@ class Correction:
 
 
 class Calibration:
-    """Corrections by model; thread-safe. They live as long as the process.
+    """Corrections by model; thread-safe.
 
     A request like one that was reported is never counted as less than the provider said.
 
@@ -46,20 +46,24 @@ class Calibration:
         1000
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, Correction] | None = None) -> None:
+        """Begin with what was learned before, by model."""
         self._lock = threading.Lock()
-        self._by_model: dict[str, Correction] = {}
+        self._by_model: dict[str, Correction] = dict(known or {})
 
-    def observe(self, *, counted: int, reported: int, model: str = "") -> None:
+    def observe(self, *, counted: int, reported: int, model: str = "") -> Correction | None:
         """Learn from one request; a provider that counted less teaches nothing.
 
         Args:
             counted: Tokens of the request by this package's counter.
             reported: Tokens by the provider's report.
             model: Whose report it is.
+
+        Returns:
+            The model's correction if this made it larger.
         """
         if counted <= 0 or reported <= 0:
-            return
+            return None
         with self._lock:
             known = self._by_model.get(model, Correction())
             ratio, extra = known.ratio, known.extra
@@ -68,7 +72,8 @@ class Calibration:
                     extra = min(_MOST_EXTRA, max(extra, reported - math.ceil(ratio * counted)))
                 elif reported <= _MOST * counted:
                     ratio = max(ratio, math.ceil((reported - extra) / counted / _STEP - 1e-9) * _STEP)
-            self._by_model[model] = Correction(ratio, extra, known.seen + 1)
+            learned = self._by_model[model] = Correction(ratio, extra, known.seen + 1)
+            return learned if (ratio, extra) != (known.ratio, known.extra) else None
 
     def fitting(self, tokens: int) -> int:
         """The largest count that every model seen so far counts as at most `tokens`."""

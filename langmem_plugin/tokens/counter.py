@@ -14,12 +14,14 @@ from typing import Any, assert_never
 
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.messages import Block, Media, Message, Other, Reasoning, Text
-from langmem_plugin.tokens.discover import callable_source, is_model, model_source, named_source
+from langmem_plugin.tokens.discover import callable_source, is_model, model_source, named_source, names_of
 from langmem_plugin.tokens.huggingface import huggingface_source, is_huggingface
 from langmem_plugin.tokens.overheads import Overheads, media_tokens, tool_tokens
+from langmem_plugin.tokens.pictures import Pictures, pictures_for
 from langmem_plugin.tokens.source import Source, bound
 
 _CACHED = 16_384
+_FIGURES = tuple(name for name in Overheads.__dataclass_fields__ if name != "pictures")
 
 
 class TokenCounter:
@@ -49,7 +51,7 @@ class TokenCounter:
         Raises:
             InvalidSetting: The name is empty, or a path and nothing is there.
         """
-        return cls(named_source(name))
+        return cls(_seeing(named_source(name), name))
 
     @classmethod
     def from_huggingface(cls, tokenizer: object) -> TokenCounter:
@@ -73,7 +75,7 @@ class TokenCounter:
         Raises:
             InvalidSetting: The object says neither its name nor how it counts.
         """
-        return cls(model_source(model))
+        return cls(_seeing(model_source(model), *names_of(model)))
 
     @classmethod
     def approximate(cls) -> TokenCounter:
@@ -104,17 +106,34 @@ class TokenCounter:
         return self.overheads.reply
 
     def with_overheads(self, **changes: int) -> TokenCounter:
-        """The same counter with other framing figures, for example `image=85`.
+        """The same counter with other framing figures, for example `image=85` for images of any size.
 
         Raises:
             InvalidSetting: No such figure, or one below 0.
         """
         for name, value in changes.items():
-            if name not in Overheads.__dataclass_fields__:
-                raise InvalidSetting("overheads", name, f"use one of {', '.join(Overheads.__dataclass_fields__)}")
+            if name not in _FIGURES:
+                raise InvalidSetting("overheads", name, f"use one of {', '.join(_FIGURES)}")
             if not isinstance(value, int) or value < 0:
                 raise InvalidSetting(name, value, "give a whole number of tokens >= 0")
-        return TokenCounter(replace(self._source, overheads=replace(self.overheads, **changes)))
+        overheads = replace(self.overheads, pictures=None) if "image" in changes else self.overheads
+        figures: dict[str, Any] = dict(changes)
+        return TokenCounter(replace(self._source, overheads=replace(overheads, **figures)))
+
+    def with_pictures(self, formula: str | Pictures) -> TokenCounter:
+        """The same counter with another formula for images of a known size.
+
+        Args:
+            formula: The name of a model whose provider's formula is known, such as "claude-sonnet-4-5",
+                or a function from width, height (pixels) and detail to tokens.
+
+        Raises:
+            InvalidSetting: No formula is known for that name.
+        """
+        found = pictures_for(formula) if isinstance(formula, str) else formula
+        if found is None:
+            raise InvalidSetting("pictures", formula, "name a model of OpenAI, Anthropic or Google, or give a function")
+        return TokenCounter(replace(self._source, overheads=replace(self.overheads, pictures=found)))
 
     def __repr__(self) -> str:
         return f"TokenCounter({self.name!r}, exact={self.exact})"
@@ -175,6 +194,12 @@ class TokenCounter:
                 return self.count(json.dumps(block.data, ensure_ascii=False, default=str))
             case _:
                 assert_never(block)
+
+
+def _seeing(source: Source, *names: str) -> Source:
+    """The source with its provider's formula for images."""
+    found = next((formula for name in names if (formula := pictures_for(name)) is not None), None)
+    return source if found is None else replace(source, overheads=replace(source.overheads, pictures=found))
 
 
 def as_counter(given: object) -> TokenCounter:

@@ -68,7 +68,7 @@ def model_source(model: Any) -> Source:
     inner = getattr(model, "bound", None)
     if inner is not None and hasattr(inner, "invoke"):
         return model_source(inner)  # what LangChain's bind_tools gives
-    names = _names(model)
+    names = names_of(model)
     for name in names:
         known = openai_source(name)
         if known is not None:
@@ -104,7 +104,8 @@ def _renamed(source: Source, model: object) -> Source:
     return Source(name=f"model {type(model).__name__}", exact=True, count=source.count, overheads=source.overheads)
 
 
-def _names(model: Any) -> list[str]:
+def names_of(model: Any) -> list[str]:
+    """The names that a framework's model gives itself, the most telling first."""
     found = [getattr(model, name, None) for name in ("tiktoken_model_name", "model_name", "model")]
     with suppress(Exception):  # LlamaIndex's OpenAI class raises here for a name it does not know
         found.append(model.metadata.model_name)

@@ -11,6 +11,7 @@ from typing import Any
 
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.messages import Media
+from langmem_plugin.tokens.pictures import Pictures, picture_size
 
 Count = Callable[[str], int]
 
@@ -38,9 +39,10 @@ class Overheads:
     image_low: int = 85
     """An image sent with detail "low"."""
     image: int = 1_445
-    """Any other image. gpt-4o takes 85 + 170 for each tile of 512 pixels, after scaling to at
-    most 768 x 2048, so at most 8 tiles; Gemini takes 258 a tile, Claude pixels / 750, at most
-    1,600. The picture is not opened, so each one counts as the largest."""
+    """Any other image whose size is not known, as the largest: gpt-4o takes 85 + 170 for each tile
+    of 512 pixels, after scaling to at most 768 x 2048, so at most 8 tiles."""
+    pictures: Pictures | None = None
+    """What an image of a known size takes; its size is read from data, nothing is fetched."""
     media: int = 2_048
     """Audio, video or a file given by address, and the least for one given as data."""
 
@@ -62,6 +64,9 @@ def media_tokens(media: Media, overheads: Overheads, count: Count) -> int:
     some 30 bytes on a token of either; a PDF spends some 4.
     """
     if media.kind == "image":
+        seen = picture_size(media.data) if media.data is not None and overheads.pictures is not None else None
+        if seen is not None and overheads.pictures is not None:
+            return overheads.pictures(*seen, media.detail)
         return overheads.image_low if media.detail == "low" else overheads.image
     named = count(media.name) if media.name else 0
     if media.data is None:

@@ -66,6 +66,19 @@ def said(session):
     return [entry.message.text for entry in session.history() if entry.message.role is Role.USER]
 
 
+def tell(name, counted, proxy):
+    """A line every twenty turns, so that a run that is ended early has said something."""
+    if len(counted) % 20 == 0 and len(counted) == len(proxy.prompts):
+        errors = [100 * (ours - theirs) / theirs for ours, theirs in zip(counted, proxy.prompts, strict=True)]
+        lost = sum(RULE not in str(request["messages"][0]["content"]) for request in proxy.requests[1:])
+        print(
+            f"\n{name}, {len(counted)} turns: prompt_tokens at most {max(proxy.prompts)}, "
+            f"{sum(one > CONTEXT - 2 * ANSWER for one in proxy.prompts)} over, {lost} without the rule, "
+            f"our count {min(errors):+.1f} % to {max(errors):+.1f} %, median {sorted(errors)[len(errors) // 2]:+.1f} %",
+            flush=True,
+        )
+
+
 def judge(name, counted, prompts, proxy):
     """Print our count beside the server's, and hold what the suite promises."""
     assert len(counted) == len(prompts)
@@ -90,6 +103,7 @@ def test_a_langchain_agent_for_two_hundred_turns(memory, proxy, patient_model):
     for number in range(TURNS):
         agent.invoke({"messages": [HumanMessage(question(number))]}, {"configurable": {"thread_id": "long"}})
         counted.append(session.report.tokens_used)
+        tell("LangChain agent", counted, proxy)
     judge("LangChain agent", counted, proxy.prompts, proxy)
     assert said(session) == [question(number) for number in range(TURNS)]
 
@@ -102,6 +116,7 @@ def test_a_llama_index_chat_engine_for_two_hundred_turns(memory, proxy, llm):
     for number in range(TURNS):
         engine.chat(question(number))
         counted.append(buffer.report.tokens_used)
+        tell("LlamaIndex chat engine", counted, proxy)
     judge("LlamaIndex chat engine", counted, proxy.prompts, proxy)
     assert said(buffer.session) == [question(number) for number in range(TURNS)]
 
