@@ -76,8 +76,7 @@ def assemble(
     try:
         return _Assembly(view, *parts).build()
     except BudgetTooSmall:
-        fewer = with_shorter(view, config)
-        if fewer is None:
+        if (fewer := with_shorter(view, config)) is None:
             raise
     return told(_Assembly(fewer, *parts).build(), view)
 
