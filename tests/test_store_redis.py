@@ -29,7 +29,7 @@ from langmem_plugin.store import redis_database, redis_transaction
 from langmem_plugin.store.redis_store import RedisStore
 from langmem_plugin.store.redis_url import parse_redis_url
 from langmem_plugin.testing.redis_server import RedisServer
-from langmem_plugin.testing.soak import disturbed
+from langmem_plugin.testing.soak import Letters, disturbed
 from langmem_plugin.testing.stores import said
 
 redis = pytest.importorskip("redis")
@@ -221,6 +221,23 @@ def test_what_is_missing_is_noticed_and_can_be_begun_anew(redis_url, client, wha
         assert (session.history(), session.constraints(all=True)) == ([], ())
         session.add("Hello.")
         assert said(session) == ["Hello."]
+
+
+def test_lost_sessions_keep_no_work_behind_from_the_others(redis_url, client):
+    """Summaries of eight sessions that were evicted are not tried again, and another session's is written."""
+    with Memory.open(redis_url, config=MemoryConfig(budget=Budget(max_tokens=500, completion=0))) as memory:
+        sessions = [memory.session(f"s{number}", owner="ann") for number in range(9)]
+        for session in sessions:
+            session.add("Hello.", assistant("Hi."))
+        assert memory.wait(30)
+        for session in sessions[:8]:
+            client.delete(key_of(memory, session.id))
+            memory._runner.note(session._key)
+        for number in range(12):
+            sessions[8].add(f"Topic {number} is gardens. " * 5, assistant("Yes."))
+        assert memory.wait(30)
+        assert all(work.queued == 0 and not work.failed for work in memory._runner.status().values())
+        assert memory._store.summaries(sessions[8]._key)[1] is not None
 
 
 def test_the_server_drops_sessions_whose_time_is_over(redis_url, client, monkeypatch):
@@ -435,6 +452,27 @@ def test_what_is_derived_comes_back_from_the_log(redis_url):
             assert store.restore_constraints(copy._key, lost, now=datetime.now(UTC)) == len(held) == 1
             assert store.restore_constraints(copy._key, lost, now=datetime.now(UTC)) == 0
             assert [one.state for one in copy.constraints(all=True)] == [one.state for one in held]
+
+
+def test_recall_by_meaning_has_its_index_beside_redis(redis_url, tmp_path):
+    """Vectors stand in Redis and in a Chroma folder that is named; forgetting takes them out of both."""
+    options = {"embedder": Letters(), "vectors": tmp_path / "vectors", "config": MemoryConfig()}
+    with Memory.open(redis_url, **options) as memory:
+        session = memory.session("s", owner="ann")
+        session.add("We adopted a puppy in spring.", assistant("How lovely."))
+        session.add("The kitchen needs new tiles.", assistant("Which colour?"))
+        assert memory.wait(60)
+        assert memory._store.count_vectors("letters") == 4
+    with Memory.open(redis_url, **options) as memory:
+        session = memory.session("s", owner="ann")
+        hits = session.recall("We adopted a puppy in spring?")
+        assert hits[0].entry.seq == 1
+        assert hits[0].vector is not None
+        session.forget(1)
+        assert memory._store.count_vectors("letters") == 3
+        assert memory.wait(60)
+        assert memory.forget(owner="ann").complete
+        assert memory._store.vector_keys("letters") == []
 
 
 # Bad input

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from langmem_plugin.errors import LangmemPluginError
+from langmem_plugin.errors import LangmemPluginError, StoreLost
 from langmem_plugin.measures import Observers, StepDone, Stopwatch, observers
 from langmem_plugin.records import SessionKey
 
@@ -245,6 +245,8 @@ class Lane:
                 more = self._projection.advance(key)
             elif isinstance(self._projection, StandIn):
                 self._projection.stand_in(key)
+        except StoreLost:
+            pass  # nothing is left to work on: whoever asks for the session is told
         except BaseException as caught:  # noqa: BLE001 - the one place: record it and go on with other work
             error = caught  # of any class: a model that calls sys.exit() ends no thread of ours
         with self._changed:
