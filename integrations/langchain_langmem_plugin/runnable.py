@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, SystemMessage
@@ -19,10 +19,11 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_langmem_plugin.convert import from_core_all, to_core_all
 from langchain_langmem_plugin.events import aannounce, announce
+from langchain_langmem_plugin.graphs import holds_graph
 from langchain_langmem_plugin.prompting import merge_systems, rendered_without_history
 from langchain_langmem_plugin.recording import same_words
 from langchain_langmem_plugin.retrying import Retrying
-from langchain_langmem_plugin.saying import asked_in, said_in
+from langchain_langmem_plugin.saying import asked_in, ends_open, said_in
 from langchain_langmem_plugin.system import system_text, with_constraints
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request import Context, ContextReport
@@ -250,7 +251,7 @@ class _WithMemory(Runnable[Any, Any]):
 
     def _smaller(self, run: _Run, error: Exception) -> bool:
         """Give the runnable less, if the model refused its request as too long; False if that is not so."""
-        if run.rebuild is None or type(self._inner).__module__.startswith("langgraph"):
+        if run.rebuild is None or holds_graph(self._inner):
             return False  # an agent that runs again may run its tools again
         if run.retrying is None:
             run.retrying = Retrying(run.sent, session=run.turn.session, counter=self._memory.counter)
@@ -355,6 +356,9 @@ class _WithMemory(Runnable[Any, Any]):
         size = len(shown)
         if size and len(said) > size and all(same_words(said[n], shown[n]) for n in range(size)):
             said = said[size:]  # a graph gives back what it was given
+        if said and ends_open(output):
+            said[-1] = replace(said[-1], metadata={**said[-1].metadata, "partial": True})
+            run.turn.session.add_notes("the stream ended without a finish reason: the answer may be cut off")
         run.turn.append(*said)
         if not said or said[-1].role is not Role.ASSISTANT or not said[-1].tool_calls:
             run.turn.commit()

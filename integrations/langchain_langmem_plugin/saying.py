@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 from pydantic import BaseModel
 
@@ -52,6 +52,20 @@ def said_in(output: Any, key: str | None) -> list[BaseMessage]:
     raise InvalidMessage(
         f"the output is a {type(output).__name__}", "return a text or messages, or name output_messages_key"
     )
+
+
+def ends_open(output: Any) -> bool:
+    """Whether a streamed answer of an OpenAI-style server ended without saying why it ended.
+
+    Every whole answer of such a server has a finish reason. A connection that is closed in good
+    order after half of one looks the same as the end of an answer from a server that never gives
+    a reason, so the answer is kept, and marked.
+    """
+    if not isinstance(output, AIMessageChunk):
+        return False
+    facts = output.response_metadata
+    reasons = ("finish_reason", "stop_reason", "done_reason", "status")
+    return facts.get("model_provider") == "openai" and not any(facts.get(name) for name in reasons)
 
 
 def _of(fields: Mapping[str, Any], key: str | None, name: str) -> Any:

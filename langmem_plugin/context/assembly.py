@@ -69,8 +69,7 @@ def assemble(
         The messages in order, and a report of tokens per segment and of what was cut.
 
     Raises:
-        BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
-            budget, or the constraints exceed their share of it.
+        BudgetTooSmall: What may never be cut exceeds the budget, or the constraints exceed their share of it.
     """
     parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
     try:
@@ -381,11 +380,10 @@ class _Assembly:
         items: list[Item] = []
         if self.system_line is not None:
             items.append(self._item("system", self.system_line))
-        stands = len(self.provided.lines())
-        paired = stands + (2 if self._has_pair(plan) else 0)
+        paired = (stands := len(self.provided.lines())) + (2 if self._has_pair(plan) else 0)
         for position, line in enumerate(conversation):
-            segment: Segment = "new" if position >= boundary else "summary" if position < paired else "window"
-            segment = "documents" if position < stands else segment
+            early: Segment = "documents" if position < stands else "summary" if position < paired else "window"
+            segment: Segment = "new" if position >= boundary else early
             items.append(self._item(segment, line))
         by_segment = {"system": 0, "documents": 0, "summary": 0, "window": 0, "new": 0}
         for item in items:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
 
 from langchain_langmem_plugin import HybridMemoryMiddleware, to_core, with_memory
 from langmem_plugin.config import Budget
@@ -112,3 +112,48 @@ def test_other_errors_are_not_retried(memory, new_model):
     with pytest.raises(RuntimeError):
         with_memory(model, memory=memory, owner="ann").invoke("Hello", thread())
     assert len(model.requests) == 1
+
+
+def test_a_graph_within_a_sequence_is_not_run_again(memory, new_model):
+    """A graph may have run its tools by the time its model refuses: it runs once, wherever it stands."""
+    session = memory.session("t1", owner="ann")
+    fill(session)
+    model = new_model(*too_long(1), "Here you are.")
+    agent = create_agent(model, tools=[])
+    for runnable in (
+        agent,
+        RunnableLambda(lambda given: given) | agent,
+        agent.with_config(tags=["x"]) | RunnableLambda(str),
+    ):
+        model.requests.clear()
+        model.script[:] = [*too_long(1), "Here you are."]
+        chat = with_memory(runnable, memory=memory, owner="ann", input_messages_key="messages")
+        with pytest.raises(TooLong):
+            chat.invoke(human("And now?"), thread())
+        assert len(model.requests) == 1
+    assert len(session.history()) == 42
+
+
+@pytest.mark.parametrize(
+    ("facts", "partial"),
+    [
+        ({"model_provider": "openai"}, True),
+        ({"model_provider": "openai", "finish_reason": "stop"}, False),
+        ({"model_provider": "openai", "finish_reason": "length"}, False),
+        ({}, False),
+    ],
+)
+def test_a_stream_without_a_finish_reason_is_marked(memory, facts, partial):
+    """G6: what ends in good order without saying why is kept, marked as partial, and the report says so."""
+
+    def answer(_):
+        yield AIMessageChunk("Half of an ")
+        yield AIMessageChunk("answer", response_metadata=facts)
+
+    chat = with_memory(RunnableGenerator(answer), memory=memory, owner="ann", session_id="s")
+    assert "".join(chunk.text for chunk in chat.stream("Go on.")) == "Half of an answer"
+    session = memory.session("s", owner="ann")
+    last = session.history()[-1].message
+    assert last.text == "Half of an answer"
+    assert bool(last.metadata.get("partial")) is partial
+    assert any("finish reason" in note for note in session.report.notes) is partial
