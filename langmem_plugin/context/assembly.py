@@ -68,15 +68,13 @@ def assemble(
         The messages in order, and a report of tokens per segment and of what was cut.
 
     Raises:
-        BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
-            budget, or the constraints exceed their share of it.
+        BudgetTooSmall: What may never be cut exceeds the budget, or the constraints exceed their share of it.
     """
     parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
     try:
         return _Assembly(view, *parts).build()
     except BudgetTooSmall:
-        fewer = with_shorter(view, config)
-        if fewer is None:
+        if (fewer := with_shorter(view, config)) is None:
             raise
     return told(_Assembly(fewer, *parts).build(), view)
 
