@@ -61,23 +61,20 @@ def assemble(
         recalled: What recall found for the new message.
         attachment: The recalled block of an earlier request of this turn, repeated as it was.
         documents: The application's own documents for the new message; never stored.
-        recall_as: "prefix" puts what is recalled before the new message's text. "pair" leaves
-            the query to the caller, keeps room for it, and ends with a user/assistant pair
-            that carries what was recalled.
+        recall_as: "prefix" puts what is recalled before the new message's text. "pair" leaves the query to the
+            caller, keeps room for it, and ends with a user/assistant pair that carries what was recalled.
 
     Returns:
         The messages in order, and a report of tokens per segment and of what was cut.
 
     Raises:
-        BudgetTooSmall: System prompt, constraints, tools and new message alone exceed the
-            budget, or the constraints exceed their share of it.
+        BudgetTooSmall: What may never be cut exceeds the budget, or the constraints exceed their share of it.
     """
     parts = (counter, config, budget, system, tuple(tools), query, recalled, attachment, tuple(documents), recall_as)
     try:
         return _Assembly(view, *parts).build()
     except BudgetTooSmall:
-        fewer = with_shorter(view, config)
-        if fewer is None:
+        if (fewer := with_shorter(view, config)) is None:
             raise
     return told(_Assembly(fewer, *parts).build(), view)
 
