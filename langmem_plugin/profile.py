@@ -18,7 +18,13 @@ from langmem_plugin.context.request import Document
 from langmem_plugin.context.sentences import sentences
 from langmem_plugin.engine import Engine
 from langmem_plugin.models import ChatModel
-from langmem_plugin.projections.constraints.lifecycle import PERSONAL, attributes, normalised, without_manners
+from langmem_plugin.projections.constraints.lifecycle import (
+    PERSONAL,
+    attributes,
+    language_of,
+    normalised,
+    without_manners,
+)
 from langmem_plugin.projections.constraints.refine import json_object
 from langmem_plugin.projections.constraints.vocabulary import languages
 from langmem_plugin.records import Constraint, ConstraintKind, SessionKey, SessionQuery
@@ -140,9 +146,9 @@ def _newest(stated: Sequence[tuple[Constraint, str]]) -> Iterator[ProfileLine]:
     for kind in _KINDS:
         of_kind = [pair for pair in stated if pair[0].kind is kind]
         for one, session in sorted(of_kind, key=lambda pair: pair[0].created_at, reverse=True):
+            language = language_of(one, languages()[:1])
             sets = {
                 (name, frozenset() if name in PERSONAL else subject)
-                for language in languages()
                 for name, subject in attributes(one.text, language.code).items()
                 if name in language.single
             }

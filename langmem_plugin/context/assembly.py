@@ -61,9 +61,8 @@ def assemble(
         recalled: What recall found for the new message.
         attachment: The recalled block of an earlier request of this turn, repeated as it was.
         documents: The application's own documents for the new message; never stored.
-        recall_as: "prefix" puts what is recalled before the new message's text. "pair" leaves
-            the query to the caller, keeps room for it, and ends with a user/assistant pair
-            that carries what was recalled.
+        recall_as: "prefix" puts what is recalled before the new message's text. "pair" leaves the query to the
+            caller, keeps room for it, and ends with a user/assistant pair that carries what was recalled.
 
     Returns:
         The messages in order, and a report of tokens per segment and of what was cut.
@@ -75,8 +74,7 @@ def assemble(
     try:
         return _Assembly(view, *parts).build()
     except BudgetTooSmall:
-        fewer = with_shorter(view, config)
-        if fewer is None:
+        if (fewer := with_shorter(view, config)) is None:
             raise
     return told(_Assembly(fewer, *parts).build(), view)
 

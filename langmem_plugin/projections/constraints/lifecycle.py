@@ -123,8 +123,8 @@ def _subject(low: str, start: int, end: int, name: str, language: Language) -> f
     )
 
 
-def _spoken_in(constraint: Constraint, spoken_in: Sequence[Language]) -> Language:
-    """The language to read an earlier constraint in."""
+def language_of(constraint: Constraint, spoken_in: Sequence[Language]) -> Language:
+    """The language to read an earlier constraint in: one with a cue in it, those of `spoken_in` first."""
     low = constraint.text.lower()
     words = set(_WORD.findall(low.replace("’", "'")))
     for language in (*spoken_in, *languages()):
@@ -227,7 +227,7 @@ def _replaced(
     for constraint in active:
         if normalised(constraint.text) == normalised(statement):
             continue
-        old_language = _spoken_in(constraint, spoken_in)
+        old_language = language_of(constraint, spoken_in)
         old = attributes(constraint.text, old_language.code)
         shared = new.keys() & old.keys()
         if shared:
