@@ -93,7 +93,7 @@ class Budget(_Settings):
     """At most this for the summary."""
     recall: Amount = 0.25
     """Up to this for recalled turns when the question does not ask for more."""
-    recall_max: Amount = 0.85
+    recall_max: Amount = 0.90
     """Up to this when the question is about the past; the window shrinks meanwhile."""
     documents: Amount = 0.40
     """At most this for documents of the application's own retrieval."""
