@@ -25,7 +25,7 @@ PRESETS = ("customer_support", "coding_assistant", "roleplay", "knowledge_assist
         ({"recall": float("nan")}, "recall", None),
         ({"documents": "half"}, "documents", "half"),
         ({"summary": 7_001}, "summary", 7_001),
-        ({"recall": 0.9}, "recall", 0.9),
+        ({"recall": 0.95}, "recall", 0.95),
         ({"constraints": 0.9, "summary": 0.2}, "constraints", 0.9),
         ({"reserve": 10}, "reserve", 10),
     ],
