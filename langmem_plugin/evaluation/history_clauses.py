@@ -14,8 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from langchain_core.chat_history import BaseChatMessageHistory
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langmem_plugin.errors import MissingExtra
+
+try:
+    from langchain_core.chat_history import BaseChatMessageHistory
+    from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+except ImportError as error:
+    raise MissingExtra("grading chat histories", "langchain_core", "langchain") from error
 
 Factory: TypeAlias = Callable[[str], BaseChatMessageHistory]
 """Makes a history of a session's id."""

@@ -41,7 +41,7 @@ class Calibration:
 
     Example:
         >>> calibration = Calibration()
-        >>> calibration.observe(counted=1_000, reported=1_100, model="m")
+        >>> correction = calibration.observe(counted=1_000, reported=1_100, model="m")
         >>> calibration.fitting(1_100)
         1000
     """
