@@ -62,7 +62,7 @@ class Head:
     first_seq: int = 0
     """Given by a commit: the first entry that it added; 0 if it added none."""
     erased: int = 0
-    """The version at which something was last forgotten; what was derived before it may hold what is gone."""
+    """The version that last forgot a message or dropped the summaries; what was derived before it is void."""
 
 
 class ConstraintKind(StrEnum):

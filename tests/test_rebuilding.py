@@ -93,6 +93,17 @@ def test_a_rebuild_of_what_is_sound_changes_nothing_but_summaries(memory):
     assert memory._engine.store.summaries(session._key)[1] is not None
 
 
+def test_a_summary_that_another_process_drops_is_written_anew(memory):
+    """What was found standing before it was dropped tells nothing any more."""
+    session = fill(memory)
+    with Memory.open(memory.url, config=CONFIG, background=False) as other:
+        assert other.rebuild("summaries").summaries > 0
+    assert memory._engine.store.summaries(session._key)[1] is None
+    session.add(user("One more."))
+    memory.wait()
+    assert memory._engine.store.summaries(session._key)[1] is not None
+
+
 def test_another_language_of_the_keywords_is_a_rebuild_away(tmp_path):
     """A log indexed for one language is found out by another's configuration, and recalled by it after a rebuild."""
     url = f"sqlite:///{tmp_path / 'm.db'}"

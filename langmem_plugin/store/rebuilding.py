@@ -25,5 +25,8 @@ class Rebuilds(Protocol):
         ...
 
     def drop_summaries(self, key: SessionKey, *, now: datetime) -> int:
-        """Delete a session's summaries, so that they are written anew; gives how many there were."""
+        """Delete a session's summaries, so that they are written anew; gives how many there were.
+
+        What was read of the session before is void then, as after an erasure (`Head.erased`).
+        """
         ...

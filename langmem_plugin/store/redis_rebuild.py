@@ -75,7 +75,8 @@ class RedisRebuild:
             fields = [f"s{one['number']}" for one in session.head["summaries"]]
             session.hash.remove(fields)
             session.head["summaries"] = []
-            transaction.new_version(now, [("summary", "0", "dropped")], self._writer)
+            # What anybody holds in memory, or is writing, of what was dropped is void from this version on.
+            session.head["erased"] = transaction.new_version(now, [("summary", "0", "dropped")], self._writer)
             transaction.put_head()
             return len(fields)
 

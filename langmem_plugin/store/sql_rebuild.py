@@ -79,5 +79,8 @@ class SqlRebuild:
                 return 0
             dropped = connection.execute(delete(table).where(table.c.session_id == row["id"])).rowcount
             if dropped:
-                new_version(connection, key, now, [("summary", "0", "dropped")], self._writer)
+                session_id, version = new_version(connection, key, now, [("summary", "0", "dropped")], self._writer)
+                # What anybody holds in memory, or is writing, of what was dropped is void from here on.
+                mine = schema.sessions.c.id == session_id
+                connection.execute(update(schema.sessions).where(mine).values(erased_version=version))
             return dropped
