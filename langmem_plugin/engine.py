@@ -59,6 +59,10 @@ class Engine:
         """What the application shows with a message; () if it gives nothing."""
         return () if self.documents is None else tuple(self.documents(query, owner=key.owner, session=key.session))
 
+    def keys(self, owner: str | None, session: str | None) -> list[SessionKey]:
+        """The sessions of an owner, or everybody's, oldest first; with `session` only those of that id."""
+        return [key for key in self.store.keys(owner=owner) if session in (None, key.session)]
+
     def counted(self, entry: Entry) -> Entry:
         """The entry with its tokens as this memory's counter counts them (guarantee G1)."""
         if entry.counter == self.counter.name:

@@ -43,8 +43,7 @@ class Porting:
             ...     moved.messages
             1
         """
-        keys = [key for key in self._engine.store.keys(owner=owner) if session in (None, key.session)]
-        return export_lines(self._engine, keys, progress=progress)
+        return export_lines(self._engine, self._engine.keys(owner, session), progress=progress)
 
     def import_lines(
         self, lines: Iterable[str], *, owner: str | None = None, progress: Progress | None = None
@@ -71,8 +70,7 @@ class Porting:
             session: One session of that owner.
             progress: Called with how many messages are out.
         """
-        keys = [key for key in self._engine.store.keys(owner=owner) if session in (None, key.session)]
-        return export_conversations(self._engine, keys, progress=progress)
+        return export_conversations(self._engine, self._engine.keys(owner, session), progress=progress)
 
     def import_file(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from langmem_plugin.engine import Engine
 from langmem_plugin.errors import InvalidSetting
@@ -89,14 +89,15 @@ def rebuild(
             raise InvalidSetting("parts", part, f"use some of {', '.join(DERIVED)}")
     done = Rebuilt(sessions=0, messages=0)
     for key in keys:
-        keywords = constraints = summaries = read = 0
+        keywords = constraints = summaries = 0
         if "keywords" in parts:
             for entries in _log(engine, key):
                 keywords += _rebuild_keywords(engine, key, entries)
                 if progress is not None:
                     progress(done.messages + entries[-1].seq)
         if "constraints" in parts:
-            constraints = engine.store.restore_constraints(key, _missing(engine, key), now=engine.clock())
+            lost = _as_they_stood(engine, key, _missing(engine, key))
+            constraints = engine.store.restore_constraints(key, lost, now=engine.clock())
         if "summaries" in parts:
             summaries = engine.store.drop_summaries(key, now=engine.clock())
         read = engine.store.head(key).last_seq
@@ -175,7 +176,7 @@ def _differences(engine: Engine, key: SessionKey) -> Iterator[tuple[Part, str]]:
 
 
 def _missing(engine: Engine, key: SessionKey) -> list[Constraint]:
-    """Constraints that the rules find in the log and that are not kept, as they stood last."""
+    """Constraints that the rules find in the log and that are not kept."""
     store = engine.store
     if not engine.config.constraints.enabled:
         return []
@@ -183,16 +184,20 @@ def _missing(engine: Engine, key: SessionKey) -> list[Constraint]:
     versions = {commit.turn: commit.version for commit in store.past(key).commits}
     entries = (entry for batch in _log(engine, key) for entry in batch)
     turns = ((versions.get(turn, 0), list(said)) for turn, said in groupby(entries, attrgetter("turn")))
-    found = [one for one in restated(engine, key, turns) if (one.seq, one.start, one.end) not in kept]
-    if not found:
+    return [one for one in restated(engine, key, turns) if (one.seq, one.start, one.end) not in kept]
+
+
+def _as_they_stood(engine: Engine, key: SessionKey, lost: Sequence[Constraint]) -> list[Constraint]:
+    """Lost constraints in the state that the trails of the owner's sessions tell of last."""
+    if not lost:
         return []
     last = {
         event.ref: event.detail
-        for other in store.keys(owner=key.owner)
-        for event in store.events(other)
+        for other in engine.store.keys(owner=key.owner)
+        for event in engine.store.events(other)
         if event.kind == "constraint"
     }
-    return [replace(one, state=ConstraintState(last.get(one.id, one.state))) for one in found]
+    return [replace(one, state=ConstraintState(last.get(one.id, one.state))) for one in lost]
 
 
 class Rebuilding:
@@ -200,6 +205,12 @@ class Rebuilding:
 
     _engine: Engine
     _vectors: VectorIndex | None
+
+    if TYPE_CHECKING:
+
+        def _let_go(self, key: SessionKey) -> None:
+            """Clear what is held in memory of a session."""
+            ...
 
     def verify(
         self, *, owner: str | None = None, session: str | None = None, progress: Progress | None = None
@@ -261,8 +272,4 @@ class Rebuilding:
     def _keys(self, owner: str | None, session: str | None) -> list[SessionKey]:
         if session is not None and owner is None:
             raise InvalidSetting("owner", owner, "name the owner of the session")
-        return [key for key in self._engine.store.keys(owner=owner) if session in (None, key.session)]
-
-    def _let_go(self, key: SessionKey) -> None:
-        """Clear what is held in memory of a session."""
-        raise NotImplementedError
+        return self._engine.keys(owner, session)

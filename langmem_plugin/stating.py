@@ -84,8 +84,9 @@ def statements(
     if not settings.enabled or not any(one.message.role is Role.USER for one in staged):
         return (), ()
     store = engine.store
+    now = engine.clock()
     with store.reading():
-        active = [one for one in store.active_constraints(key) if holds(one, engine.clock())]
+        active = [one for one in store.active_constraints(key) if holds(one, now)]
         scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
     return _derived(settings, key, turn_id, staged, active=active, scope=scope, room=_Room(engine, key))
 
@@ -113,22 +114,7 @@ def restated(engine: Engine, key: SessionKey, turns: Iterable[tuple[int, Sequenc
         new, ended = _derived(settings, key, entries[0].turn, staged, active=active, scope=scope, room=room)
         for one in new:
             entry = entries[one.position]
-            found[one.id] = Constraint(
-                id=one.id,
-                kind=one.kind,
-                text=one.text,
-                state=one.state,
-                scope=one.scope,
-                source="rule",
-                session=key.session,
-                seq=entry.seq,
-                start=one.start,
-                end=one.end,
-                confidence=one.confidence,
-                created_version=version,
-                created_at=entry.created_at,
-                expires_at=None if one.expires_in is None else entry.created_at + one.expires_in,
-            )
+            found[one.id] = one.said(seq=entry.seq, at=entry.created_at, version=version, session=key.session)
         for end in ended:
             over = found[end.id]
             found[end.id] = replace(over, state=end.state, ended_version=version, superseded_by=end.superseded_by)

@@ -25,9 +25,10 @@ from langchain_core.messages import (
 from langchain_core.messages.utils import message_chunk_to_message
 
 from langmem_plugin.errors import InvalidMessage
+from langmem_plugin.formats.langchain import read_usage, usage_dict
 from langmem_plugin.formats.langchain_content import FRAMEWORK, Layout, read_content, write_content
 from langmem_plugin.formats.plain import plain
-from langmem_plugin.messages import Json, JsonObject, Message, Payload, Role, ToolCall, Usage
+from langmem_plugin.messages import Json, JsonObject, Message, Payload, Role, ToolCall
 
 _CLASSES: dict[str, type[BaseMessage]] = {
     "human": HumanMessage,
@@ -136,7 +137,7 @@ def _neutral(message: BaseMessage) -> tuple[Message, Layout | None]:
         tool_call_id=getattr(message, "tool_call_id", None),
         id=message.id,
         name=message.name,
-        usage=_usage(getattr(message, "usage_metadata", None)),
+        usage=read_usage(getattr(message, "usage_metadata", None)),
         metadata=kwargs,
     ), layout
 
@@ -162,23 +163,12 @@ def _arguments(args: Any) -> str:
     return json.dumps(plain(args, "tool_calls", strict=True), ensure_ascii=False)
 
 
-def _usage(usage: Any) -> Usage | None:
-    if not usage:
-        return None
-    return Usage(
-        input_tokens=usage["input_tokens"],
-        output_tokens=usage["output_tokens"],
-        total_tokens=usage["total_tokens"],
-        cached_tokens=(usage.get("input_token_details") or {}).get("cache_read") or 0,
-    )
-
-
 def _build(message: Message, kind: str, layout: Layout | None, fields: dict[str, Any]) -> BaseMessage:
     wanted: dict[str, Any] = {"name": message.name, "id": message.id, "additional_kwargs": dict(message.metadata)}
     match kind:
         case "ai":
             valid, invalid = _split_calls(message.tool_calls)
-            wanted |= {"tool_calls": valid, "invalid_tool_calls": invalid, "usage_metadata": _usage_dict(message.usage)}
+            wanted |= {"tool_calls": valid, "invalid_tool_calls": invalid, "usage_metadata": usage_dict(message.usage)}
         case "tool":
             wanted["tool_call_id"] = message.tool_call_id or ""
         case "function":
@@ -208,19 +198,6 @@ def _split_calls(calls: Sequence[ToolCall]) -> tuple[list[Any], list[Any]]:
             fields = {"name": call.name, "args": call.arguments, "id": call.id, "error": None}
             invalid.append({"type": "invalid_tool_call", **fields})
     return valid, invalid
-
-
-def _usage_dict(usage: Usage | None) -> dict[str, Any] | None:
-    if usage is None:
-        return None
-    fields: dict[str, Any] = {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-    }
-    if usage.cached_tokens:
-        fields["input_token_details"] = {"cache_read": usage.cached_tokens}
-    return fields
 
 
 def _difference(whole: BaseMessage, base: BaseMessage) -> JsonObject:

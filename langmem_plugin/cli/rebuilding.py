@@ -7,6 +7,8 @@ import json
 import sys
 from dataclasses import asdict
 
+from langmem_plugin.cli.storing import add_database, tell_messages
+
 
 def add_verify(verify: argparse.ArgumentParser) -> None:
     """The arguments of `verify`."""
@@ -24,7 +26,7 @@ def verify_command(arguments: argparse.Namespace) -> int:
     from langmem_plugin.memory import Memory
 
     with Memory.open(arguments.database) as memory:
-        found = memory.verify(owner=arguments.owner, session=arguments.session, progress=_progress)
+        found = memory.verify(owner=arguments.owner, session=arguments.session, progress=tell_messages)
     if arguments.json:
         print(json.dumps(asdict(found) | {"sound": found.sound}, indent=2))
         return 0 if found.sound else 1
@@ -64,7 +66,7 @@ def rebuild_command(arguments: argparse.Namespace) -> int:
     with Memory.open(arguments.database, embedder=embedder, vectors=arguments.vectors) as memory:
         from_log = [part for part in parts if part != "vectors"]
         if from_log:
-            done = memory.rebuild(*from_log, owner=arguments.owner, session=arguments.session, progress=_progress)
+            done = memory.rebuild(*from_log, owner=arguments.owner, session=arguments.session, progress=tell_messages)
             print(
                 f"{done.sessions} sessions of {done.messages:,} messages: keywords of {done.keywords:,} messages, "
                 f"{done.constraints} constraints, {done.summaries} summaries"
@@ -77,10 +79,6 @@ def rebuild_command(arguments: argparse.Namespace) -> int:
 
 
 def _whose(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db or postgresql://...")
+    add_database(command)
     command.add_argument("--owner", metavar="NAME", help="whose sessions (everybody's)")
     command.add_argument("--session", metavar="ID", help="one session of that owner")
-
-
-def _progress(messages: int) -> None:
-    print(f"{messages:,} messages", file=sys.stderr)

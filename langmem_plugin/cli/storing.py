@@ -22,7 +22,7 @@ def add_forget(forget: argparse.ArgumentParser) -> None:
         "Forget an owner, a session or a message: rows, keywords, vectors, what came of them; then look for every "
         "byte string of it in all files, and print a receipt. Exit code 1 if anything was left."
     )
-    _database(forget)
+    add_database(forget)
     forget.add_argument("--owner", required=True, metavar="NAME", help="whose data")
     forget.add_argument("--session", metavar="ID", help="one session (all of the owner's)")
     forget.add_argument("--message", metavar="ID", help="one message of that session: its id, or #7 for its number")
@@ -170,7 +170,7 @@ def _shown(value: object) -> object:
 def add_export(export: argparse.ArgumentParser) -> None:
     """The arguments of `export`."""
     export.description = "Write sessions as JSON Lines, messages, summary and constraints; - is standard output."
-    _database(export)
+    add_database(export)
     export.add_argument("file", metavar="FILE", help="where to; - for standard output")
     export.add_argument("--owner", metavar="NAME", help="whose (everybody's)")
     export.add_argument("--session", metavar="ID", help="one session of that owner")
@@ -188,7 +188,7 @@ def export_command(arguments: argparse.Namespace) -> int:
         raise InvalidSetting("--owner", None, "name the owner of the session")
     with Memory.open(arguments.database) as memory:
         write = memory.export_lines if arguments.format == "jsonl" else memory.export_conversations
-        lines = write(owner=arguments.owner, session=arguments.session, progress=_progress)
+        lines = write(owner=arguments.owner, session=arguments.session, progress=tell_messages)
         if arguments.file == "-":
             for line in lines:
                 print(line)
@@ -207,7 +207,7 @@ def add_import(reading: argparse.ArgumentParser) -> None:
         "Read sessions that `export` wrote, or the conversations of another memory: LangChain's messages_to_dict, "
         "LlamaIndex's chat store files, OpenAI-style message lists. What is there already adds nothing."
     )
-    _database(reading)
+    add_database(reading)
     reading.add_argument("file", metavar="FILE", help="JSON or JSON Lines; - for standard input")
     reading.add_argument("--owner", metavar="NAME", help="whose they become (of an export: as they were)")
     reading.add_argument("--session", metavar="ID", help="a conversation without a name becomes this (the file's name)")
@@ -225,15 +225,17 @@ def import_command(arguments: argparse.Namespace) -> int:
             owner=arguments.owner,
             session=arguments.session,
             format=arguments.format,
-            progress=_progress,
+            progress=tell_messages,
         )
     print(f"{found.sessions} sessions: {found.messages} messages and {found.constraints} constraints are new")
     return 0
 
 
-def _progress(messages: int) -> None:
+def tell_messages(messages: int) -> None:
+    """Tell the terminal how many messages are done."""
     print(f"{messages:,} messages", file=sys.stderr)
 
 
-def _database(command: argparse.ArgumentParser) -> None:
+def add_database(command: argparse.ArgumentParser) -> None:
+    """The argument that names the database."""
     command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db or postgresql://...")

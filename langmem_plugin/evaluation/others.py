@@ -33,7 +33,7 @@ def others() -> Mapping[str, Callable[[TokenCounter, int], Other]]:
     return {
         "trim_messages": _Trimmed,
         "SummarizationMiddleware": _Summarised,
-        "ChatMemoryBuffer": _Buffer,
+        "ChatMemoryBuffer": Buffer,
         "ChatSummaryMemoryBuffer": _SummaryBuffer,
     }
 
@@ -109,38 +109,43 @@ class _Summarised(_Trimmed):
         return [to_core(one) for one in self._said]
 
 
-class _Buffer:
+class Buffer:
     """`ChatMemoryBuffer`: the newest messages that fit."""
 
     def __init__(self, counter: TokenCounter, budget: int) -> None:
         self._counter = counter
-        self._memory: Any = self._made(budget)
+        self._memory: Any = self.made(budget)
 
-    def _made(self, budget: int) -> Any:
+    def made(self, budget: int) -> Any:
+        """LlamaIndex's memory of this budget."""
         from llama_index.core.memory import ChatMemoryBuffer
 
-        return ChatMemoryBuffer.from_defaults(token_limit=budget, tokenizer_fn=self._tokens)
+        return ChatMemoryBuffer.from_defaults(token_limit=budget, tokenizer_fn=self.tokens)
 
-    def _tokens(self, text: str) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
+        """What LlamaIndex takes the length of."""
         return [0] * self._counter.count(text)
 
     def ask(self, message: Message) -> Sequence[Message]:
+        """See `Other.ask`."""
         from llama_index.memory.langmem_plugin.convert import to_core
 
         self.hear(message)
         return [to_core(one) for one in self._memory.get()]
 
     def hear(self, *messages: Message) -> None:
+        """See `Other.hear`."""
         from llama_index.memory.langmem_plugin.convert import from_core
 
         for message in messages:
             self._memory.put(from_core(message))
 
 
-class _SummaryBuffer(_Buffer):
+class _SummaryBuffer(Buffer):
     """`ChatSummaryMemoryBuffer`: the newest messages that fit, and a summary written at each request."""
 
-    def _made(self, budget: int) -> Any:
+    def made(self, budget: int) -> Any:
+        """LlamaIndex's memory of this budget."""
         from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
         from llama_index.core.memory import ChatSummaryMemoryBuffer
 
@@ -158,5 +163,5 @@ class _SummaryBuffer(_Buffer):
                 return iter((self.complete(prompt),))
 
         return ChatSummaryMemoryBuffer.from_defaults(
-            llm=Extracts(), token_limit=max(1, budget - _SUMMARY_TOKENS), tokenizer_fn=self._tokens
+            llm=Extracts(), token_limit=max(1, budget - _SUMMARY_TOKENS), tokenizer_fn=self.tokens
         )

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.context.extract import extract
@@ -288,10 +288,11 @@ def through(name: str, way: others.Other, lines: Sequence[Utterance]) -> Retenti
     return replace(watch.result, name=name)
 
 
-class _Blocks:
+class _Blocks(others.Buffer):
     """LlamaIndex's `Memory` with a `FactExtractionMemoryBlock`, its facts by the same extract."""
 
-    def __init__(self, counter: TokenCounter, budget: int) -> None:
+    def made(self, budget: int) -> Any:
+        """See `Buffer.made`."""
         from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
         from llama_index.core.memory import FactExtractionMemoryBlock
         from llama_index.core.memory import Memory as LlamaMemory
@@ -308,28 +309,14 @@ class _Blocks:
             def stream_complete(self, prompt: str, **_: object) -> Iterator[CompletionResponse]:
                 return iter((self.complete(prompt),))
 
-        self._memory = LlamaMemory.from_defaults(
+        return LlamaMemory.from_defaults(
             session_id="talk",
             token_limit=budget,
             chat_history_token_ratio=0.7,
             token_flush_size=max(1, budget // 10),
-            tokenizer_fn=lambda text: [0] * counter.count(text),
+            tokenizer_fn=self.tokens,
             memory_blocks=[FactExtractionMemoryBlock(name="facts", llm=Extracts(), max_facts=50, priority=1)],
         )
-
-    def ask(self, message: Message) -> Sequence[Message]:
-        """See `Other.ask`."""
-        from llama_index.memory.langmem_plugin.convert import to_core
-
-        self.hear(message)
-        return [to_core(one) for one in self._memory.get()]
-
-    def hear(self, *messages: Message) -> None:
-        """See `Other.hear`."""
-        from llama_index.memory.langmem_plugin.convert import from_core
-
-        for message in messages:
-            self._memory.put(from_core(message))
 
 
 def to_markdown(results: Sequence[Retention]) -> str:

@@ -100,7 +100,7 @@ def _neutral(kind: str, held: dict[str, Any]) -> Message:
         tool_call_id=held.get("tool_call_id"),
         id=held.get("id"),
         name=held.get("name"),
-        usage=_usage(usage) if usage else None,
+        usage=read_usage(usage),
         metadata=metadata,
     )
     beyond = _beyond(kind, held, message)
@@ -149,7 +149,10 @@ def _calls(held: Mapping[str, Any], kwargs: JsonObject) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
+def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    """What `usage_dict` gives, read again."""
+    if not usage:
+        return None
     return Usage(
         input_tokens=usage["input_tokens"],
         output_tokens=usage["output_tokens"],
@@ -168,7 +171,7 @@ def _beyond(kind: str, held: Mapping[str, Any], message: Message) -> JsonObject:
     }
     if kind == "ai":
         valid, invalid = _split(message.tool_calls)
-        usual |= {"tool_calls": valid, "invalid_tool_calls": invalid, "usage_metadata": _usage_dict(message.usage)}
+        usual |= {"tool_calls": valid, "invalid_tool_calls": invalid, "usage_metadata": usage_dict(message.usage)}
     elif kind == "tool":
         usual |= {"tool_call_id": message.tool_call_id or "", "status": "success", "artifact": None}
     elif kind == "chat":
@@ -201,7 +204,8 @@ def _split(calls: tuple[ToolCall, ...]) -> tuple[list[Any], list[Any]]:
     return valid, invalid
 
 
-def _usage_dict(usage: Usage | None) -> dict[str, Any] | None:
+def usage_dict(usage: Usage | None) -> dict[str, Any] | None:
+    """Usage as LangChain's `usage_metadata`; None if there is none."""
     if usage is None:
         return None
     fields: dict[str, Any] = {

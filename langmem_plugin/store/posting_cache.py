@@ -59,6 +59,8 @@ class PostingCache:
         self._bytes = 0
         self._entries: OrderedDict[tuple[Generation, str], tuple[int, Postings]] = OrderedDict()
         self._recent: OrderedDict[Generation, _Recent] = OrderedDict()
+        self._recent_held = 0
+        """Messages in all of them."""
         self._lock = threading.Lock()
 
     def get(self, generation: Generation, terms: Iterable[str]) -> dict[str, tuple[int, Postings]]:
@@ -87,14 +89,17 @@ class PostingCache:
         with self._lock:
             recent = self._recent.get(generation)
             if recent is None or recent.end != first:
+                self._drop_recent(generation)
                 recent = self._recent[generation] = _Recent(first)
             recent.messages += [(counts, sum(counts.values())) for counts in terms]
+            self._recent_held += len(terms)
             if len(recent.messages) > 2 * _RECENT:
+                self._recent_held -= len(recent.messages) - _RECENT
                 recent.first = recent.end - _RECENT
                 del recent.messages[:-_RECENT]
             self._recent.move_to_end(generation)
-            while sum(len(one.messages) for one in self._recent.values()) > _RECENT_ALL and len(self._recent) > 1:
-                self._recent.popitem(last=False)
+            while self._recent_held > _RECENT_ALL and len(self._recent) > 1:
+                self._drop_recent(next(iter(self._recent)))
 
     def newer(self, generation: Generation, read_to: Mapping[str, int], upto: int) -> dict[str, Rows]:
         """What was written after each term was read, up to `upto`; without terms of which that is not held."""
@@ -120,7 +125,12 @@ class PostingCache:
             for key in [key for key in self._entries if key[0][0] == session_id]:
                 self._drop(key)
             for generation in [one for one in self._recent if one[0] == session_id]:
-                del self._recent[generation]
+                self._drop_recent(generation)
+
+    def _drop_recent(self, generation: Generation) -> None:
+        held = self._recent.pop(generation, None)
+        if held is not None:
+            self._recent_held -= len(held.messages)
 
     def _drop(self, key: tuple[Generation, str]) -> None:
         held = self._entries.pop(key, None)

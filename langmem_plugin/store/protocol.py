@@ -71,6 +71,25 @@ class NewConstraint:
     confidence: float
     expires_in: timedelta | None = None
 
+    def said(self, *, seq: int, at: datetime, version: int, session: str = "") -> Constraint:
+        """The constraint, once its message is the log's entry `seq`, said at `at`."""
+        return Constraint(
+            id=self.id,
+            kind=self.kind,
+            text=self.text,
+            state=self.state,
+            scope=self.scope,
+            source="rule",
+            session=session,
+            seq=seq,
+            start=self.start,
+            end=self.end,
+            confidence=self.confidence,
+            created_version=version,
+            created_at=at,
+            expires_at=None if self.expires_in is None else at + self.expires_in,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedConstraint:

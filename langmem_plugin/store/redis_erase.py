@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from langmem_plugin.messages import Message, forgotten, load_json
 from langmem_plugin.records import SessionKey
+from langmem_plugin.store.collected import Collected
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.rank_index import RankIndexes
 from langmem_plugin.store.redis_access import take_keys
@@ -19,8 +19,6 @@ from langmem_plugin.store.redis_keys import list_owners
 from langmem_plugin.store.redis_transaction import VECTORS_LEFT, HeldSession, Transaction
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import Needles
-
-_NOT_SAID = {"role", "id", "tool_call_id"}
 
 
 class RedisErasure:
@@ -204,22 +202,8 @@ class RedisErasure:
         return erased
 
 
-class _Seen:
+class _Seen(Collected):
     """Collects what goes, and takes it out."""
-
-    def __init__(self) -> None:
-        self.keys: list[SessionKey] = []
-        self.versions: list[int] = []
-        self._counts: Counter[str] = Counter()
-        self._messages: list[str] = []
-        self._strings: dict[str, None] = {}
-        self._terms: dict[str, None] = {}
-        self._vectors: list[bytes] = []
-
-    def message(self, body: dict[str, Any], table: str = "messages") -> None:
-        self._counts[table] += 1
-        self._messages.append(Message.from_json(body).text)
-        self._strings.update(dict.fromkeys(_leaves({k: v for k, v in body.items() if k not in _NOT_SAID})))
 
     def session(self, held: HeldSession, *, version: int) -> None:
         """What a session holds; the caller drops it."""
@@ -308,27 +292,7 @@ class _Seen:
             for counts in remaining.hash.many(f"k{seq}" for seq in range(1, last + 1)):
                 for term in counts or ():
                     self._terms.pop(term, None)
-        return Erased(
-            keys=tuple(self.keys),
-            versions=tuple(self.versions),
-            counts={name: count for name, count in self._counts.items() if count},
-            messages=tuple(self._messages),
-            strings=tuple(self._strings),
-            terms=tuple(self._terms),
-            vectors=tuple(self._vectors),
-        )
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Every text in a JSON value but for the names of fields."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _leaves(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _leaves(one)
+        return self.erased()
 
 
 def _texts(field: bytes, value: bytes) -> Iterator[bytes]:

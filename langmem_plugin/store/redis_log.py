@@ -8,7 +8,7 @@ from typing import Any
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import dump_json
-from langmem_plugin.records import Constraint, Entry, Head, SessionKey
+from langmem_plugin.records import Entry, Head, SessionKey
 from langmem_plugin.store.holder import HELD, this_process
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.redis_constraints import Constraints
@@ -16,7 +16,7 @@ from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_keys import list_keys
 from langmem_plugin.store.redis_rows import attachment_json, entries_of, message_row, staged_of
 from langmem_plugin.store.redis_transaction import HeldSession, Transaction
-from langmem_plugin.store.rows import from_micros, to_micros
+from langmem_plugin.store.rows import can_be_kept, from_micros, to_micros
 
 
 class RedisLog:
@@ -177,7 +177,7 @@ class RedisLog:
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
         """See `Store.find`."""
-        wanted = [one for one in dict.fromkeys(message_ids) if _can_be_kept(one)]
+        wanted = [one for one in dict.fromkeys(message_ids) if can_be_kept(one)]
 
         def read(transaction: Transaction) -> dict[str, str]:
             held = transaction.session.hash.many(f"i:{one}" for one in wanted)
@@ -196,7 +196,7 @@ class RedisLog:
                 found = session.rows([message])
                 turns = [found[0][1]["turn"]] if found else []
             else:
-                turns = (session.hash.get(f"i:{message}") if _can_be_kept(message) else None) or []
+                turns = (session.hash.get(f"i:{message}") if can_be_kept(message) else None) or []
             seqs = []
             for turn in session.hash.many(f"t:{name}" for name in turns):
                 if turn is None or turn["state"] != "committed":
@@ -216,24 +216,7 @@ class RedisLog:
         held = Constraints(transaction)
         for new in write.constraints:
             said_at = write.staged[new.position].created_at
-            held.add(
-                Constraint(
-                    id=new.id,
-                    kind=new.kind,
-                    text=new.text,
-                    state=new.state,
-                    scope=new.scope,
-                    source="rule",
-                    seq=first + new.position,
-                    start=new.start,
-                    end=new.end,
-                    confidence=new.confidence,
-                    created_version=0,
-                    created_at=said_at,
-                    expires_at=None if new.expires_in is None else said_at + new.expires_in,
-                ),
-                now,
-            )
+            held.add(new.said(seq=first + new.position, at=said_at, version=0), now)
         for ended in write.ended:
             one = held.find(ended.id)
             if one is not None and one.constraint.state == "active" and not one.constraint.pinned:
@@ -266,12 +249,3 @@ def _forget_staged(session: HeldSession, turn_id: str, turn: Mapping[str, Any] |
             session.hash.put(f"i:{id}", left)
         else:
             session.hash.remove([f"i:{id}"])
-
-
-def _can_be_kept(message_id: str) -> bool:
-    """Whether a message could have this id at all."""
-    try:
-        message_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in message_id

@@ -51,6 +51,15 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def can_be_kept(message_id: str) -> bool:
+    """Whether a message could have this id at all; no database could be asked for another."""
+    try:
+        message_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in message_id
+
+
 def dump_attachment(attachment: Attachment | None) -> str | None:
     """JSON text for the turn's row."""
     if attachment is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, 
 from langmem_plugin.messages import Message, dump_json, forgotten, load_json
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
+from langmem_plugin.store.collected import Collected
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
@@ -119,7 +119,7 @@ class SqlErasure:
             seen.keys.append(key)
             seen.versions.append(version)
             for row in rows:
-                seen.message(row["body"])
+                seen.message(load_json(row["body"]))
             connection.execute(
                 update(messages)
                 .where(messages.c.session_id == session["id"], messages.c.seq == bindparam("at"))
@@ -186,24 +186,8 @@ class SqlErasure:
             self._postings.forget(row["id"])
 
 
-class _Seen:
+class _Seen(Collected):
     """Collects what goes, table by table, and deletes it."""
-
-    def __init__(self) -> None:
-        self.keys: list[SessionKey] = []
-        self.versions: list[int] = []
-        self._counts: Counter[str] = Counter()
-        self._messages: list[str] = []
-        self._strings: dict[str, None] = {}
-        self._terms: dict[str, None] = {}
-        self._vectors: list[bytes] = []
-
-    def message(self, body: str, table: str = "messages") -> None:
-        data = load_json(body)
-        self._counts[table] += 1
-        self._messages.append(Message.from_json(data).text)
-        kept = {"role", "id", "tool_call_id"}
-        self._strings.update(dict.fromkeys(_leaves({k: v for k, v in data.items() if k not in kept})))
 
     def sessions(self, connection: Connection, rows: Sequence[RowMapping]) -> None:
         """What sessions hold; their rows are deleted by the caller."""
@@ -214,7 +198,7 @@ class _Seen:
         for table in (schema.messages, schema.staged):
             query = select(table.c.body).where(table.c.session_id.in_(numbers)).order_by(*table.primary_key)
             for body in connection.scalars(query):
-                self.message(body, table.name)
+                self.message(load_json(body), table.name)
         self.derived(connection, numbers, None)
         self.summaries(connection, numbers, from_seq=0)
         self.attachments(connection, numbers, None)
@@ -272,32 +256,12 @@ class _Seen:
             query = select(schema.postings.c.term).where(schema.postings.c.term.in_(chunk)).distinct()
             for term in connection.scalars(query):
                 self._terms.pop(term)
-        return Erased(
-            keys=tuple(self.keys),
-            versions=tuple(self.versions),
-            counts={name: count for name, count in self._counts.items() if count},
-            messages=tuple(self._messages),
-            strings=tuple(self._strings),
-            terms=tuple(self._terms),
-            vectors=tuple(self._vectors),
-        )
+        return self.erased()
 
     def _texts(self, connection: Connection, table: Table, column: Any, gone: Any) -> None:
         for text in connection.scalars(select(column).where(gone)):
             self._strings[str(load_json(text))] = None
         self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """Every text in a JSON value but for the names of fields."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _leaves(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _leaves(one)
 
 
 def _remaining(connection: Connection) -> Iterator[bytes]:

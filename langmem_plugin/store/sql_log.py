@@ -14,7 +14,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import dump_json
-from langmem_plugin.records import Constraint, Entry, Head, SessionKey
+from langmem_plugin.records import Entry, Head, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.holder import HELD, this_process
@@ -22,6 +22,7 @@ from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.rows import (
     ENTRY_COLUMNS,
+    can_be_kept,
     constraint_row,
     dump_attachment,
     entry_of,
@@ -242,7 +243,7 @@ class SqlLog:
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
         """See `Store.find`."""
-        wanted = [one for one in dict.fromkeys(message_ids) if _can_be_kept(one)]
+        wanted = [one for one in dict.fromkeys(message_ids) if can_be_kept(one)]
         found: dict[str, str] = {}
         if not wanted:
             return found
@@ -292,15 +293,6 @@ def _check_version(connection: Connection, session: RowMapping, expected: int) -
 def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
     state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
     return state
-
-
-def _can_be_kept(message_id: str) -> bool:
-    """Whether a message could have this id at all; no database could be asked for another."""
-    try:
-        message_id.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in message_id
 
 
 def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> bool:
@@ -383,21 +375,7 @@ def add_postings(
 def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, first: int, version: int) -> None:
     for new in write.constraints:
         said_at = write.staged[new.position].created_at
-        constraint = Constraint(
-            id=new.id,
-            kind=new.kind,
-            text=new.text,
-            state=new.state,
-            scope=new.scope,
-            source="rule",
-            seq=first + new.position,
-            start=new.start,
-            end=new.end,
-            confidence=new.confidence,
-            created_version=version,
-            created_at=said_at,
-            expires_at=None if new.expires_in is None else said_at + new.expires_in,
-        )
+        constraint = new.said(seq=first + new.position, at=said_at, version=version)
         connection.execute(
             insert(schema.constraints).values(**constraint_row(constraint, owner=key.owner, session=key.session))
         )
