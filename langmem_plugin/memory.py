@@ -23,7 +23,7 @@ from langmem_plugin.keeping import Keeping
 from langmem_plugin.keyring import KeyRing
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
-from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.models import ChatModel, Embedder, Reranker
 from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
@@ -34,6 +34,7 @@ from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
+from langmem_plugin.rerankers import as_reranker
 from langmem_plugin.rotating import Rotating
 from langmem_plugin.searching import search
 from langmem_plugin.session import Session
@@ -68,6 +69,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
         counter: TokenCounter,
         summarizer: ChatModel | None,
         embedder: Embedder | None,
+        reranker: Reranker | None = None,
         vectors: VectorIndex | None,
         folder: Path | None = None,
         clock: Callable[[], datetime],
@@ -107,7 +109,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
             counter=counter,
             config=config,
             clock=clock,
-            recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
+            recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder, reranker=reranker),
             calibration=remembered(store, counter),
             ledger=Ledger(config.spend, store),
             note=self._note_and_wait if sync else self._runner.note,
@@ -129,6 +131,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
         model: str | TokenCounter | Callable[[str], int] | object = "gpt-4o",
         summarizer: ChatModel | object | None = None,
         embedder: Embedder | str | object | None = None,
+        reranker: Reranker | str | object | None = None,
         extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
         writer: str = "",
@@ -154,6 +157,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
             embedder: For recall by meaning: a sentence-transformers name or local path,
                 "chroma", a LangChain or LlamaIndex embedding, a callable. Without one,
                 recall is by keyword.
+            reranker: A cross-encoder that judges the best finds of recall once more: a sentence-transformers
+                name or local path, a loaded `CrossEncoder`, a callable of question and texts.
             extractor: Looks behind for constraints that the rules missed: any model that
                 `summarizer` takes. It can only point at the user's own words, and what it finds
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
@@ -189,7 +194,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
         if background and extractor is None and config.constraints.when_full == "consolidate":
             raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
-        chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
+        chat_model, embed, judge = as_chat_model(summarizer), as_embedder(embedder), as_reranker(reranker)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s), ring=encryption)
         try:
             index = None
@@ -202,6 +207,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
                 counter=counter,
                 summarizer=chat_model,
                 embedder=embed if index is not None else None,
+                reranker=judge,
                 vectors=index,
                 folder=None if where is None or "://" in str(where) else Path(where).expanduser(),
                 clock=clock,
@@ -438,9 +444,5 @@ def _place(store: Store, vectors: str | Path | None) -> str | Path | None:
         return None
     if vectors is not None and isinstance(store, SqlStore) and store.database.by_owner:
         raise InvalidSetting("vectors", str(vectors), 'row-level security hides what an index is built from: "exact"')
-    return vectors or _beside(store)
-
-
-def _beside(store: Store) -> Path | None:
-    path = store.database.path
-    return None if path is None else path.with_name(path.name + ".vectors")
+    beside = store.database.path
+    return vectors or (None if beside is None else beside.with_name(beside.name + ".vectors"))
