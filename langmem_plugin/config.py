@@ -224,7 +224,11 @@ class RecallConfig(_Settings):
     """Hits with a lower score (0..1) are not sent, unless the question is about the past: the more it is, the less
     this holds back."""
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
-    """Embedding the query may take this long; past it, recall is lexical."""
+    """What a model may take of this long, embedder and reranker together; past it, recall goes on without."""
+    rerank: Annotated[int, Field(ge=1)] = 32
+    """With a reranker: so many of the best candidates are judged by it."""
+    rerank_share: Share = 0.5
+    """How much its opinion weighs in their order beside the learned one: 1.0 is its alone."""
     language: Annotated[str, Field(min_length=1)] = "auto"
     """A Snowball language name, or "auto" to detect it."""
     sticky: bool = True

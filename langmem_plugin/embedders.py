@@ -15,26 +15,29 @@ Nothing is imported, loaded or fetched before the first text is embedded.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, ModelFailed
+from langmem_plugin.errors import InvalidSetting, MissingExtra, ModelFailed
+from langmem_plugin.local_models import (
+    as_model_failed,
+    callable_name,
+    loaded_name,
+    locate,
+    no_progress_bars,
+    speakable,
+)
 from langmem_plugin.models import Embedder
 
 FloatRows = npt.NDArray[np.float32]
 """One row a text."""
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CHUNK = 8
 """Texts that a local model embeds before it looks whether a query waits."""
 
@@ -114,9 +117,9 @@ def as_embedder(obj: Embedder | str | object | None) -> Embedder | None:
     if callable(getattr(obj, "embed_documents", None)) and callable(getattr(obj, "embed_query", None)):
         return _langchain(obj)
     if callable(getattr(obj, "encode", None)) and callable(getattr(obj, "tokenize", None)):
-        return _LocalModel(_loaded_name(obj), lambda: _encoder(obj))
+        return _LocalModel(loaded_name(obj), lambda: _encoder(obj))
     if callable(obj):
-        return _Remote(_callable_name(obj), obj)
+        return _Remote(callable_name(obj), obj)
     raise InvalidSetting(
         "embedder",
         type(obj).__name__,
@@ -139,8 +142,8 @@ class _Remote:
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        clean = [_speakable(text) for text in texts]
-        with _as_model_failed():
+        clean = [speakable(text) for text in texts]
+        with as_model_failed("embedder"):
             raw = self._documents(clean)
         return unit_rows(raw, len(clean))
 
@@ -158,8 +161,8 @@ class _RemoteWithQuery(_Remote):
         Raises:
             ModelFailed: The model failed or answered something unusable.
         """
-        with _as_model_failed():
-            raw = self._query(_speakable(text))
+        with as_model_failed("embedder"):
+            raw = self._query(speakable(text))
         return unit_rows([raw], 1).reshape(-1)
 
 
@@ -186,11 +189,11 @@ class _LocalModel:
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        clean = [_speakable(text) for text in texts]
+        clean = [speakable(text) for text in texts]
         parts = []
         for start in range(0, len(clean), _CHUNK):
             chunk = clean[start : start + _CHUNK]
-            with self._turn.for_text(), _as_model_failed():
+            with self._turn.for_text(), as_model_failed("embedder"):
                 raw = self._model()[0](chunk)
             parts.append(unit_rows(raw, len(chunk)))
         return np.concatenate(parts)
@@ -201,8 +204,8 @@ class _LocalModel:
         Raises:
             ModelFailed: The model failed or answered something unusable.
         """
-        with self._turn.for_query(), _as_model_failed():
-            raw = self._model()[1]([_speakable(text)])
+        with self._turn.for_query(), as_model_failed("embedder"):
+            raw = self._model()[1]([speakable(text)])
         return unit_rows(raw, 1).reshape(-1)
 
     def _model(self) -> tuple[Callable[[list[str]], object], Callable[[list[str]], object]]:
@@ -249,56 +252,11 @@ class _QueriesFirst:
             self._changed.notify_all()
 
 
-@contextmanager
-def _as_model_failed() -> Iterator[None]:
-    """Whatever another's model raises, as `ModelFailed`, the cause kept and no text repeated."""
-    try:
-        yield
-    except LangmemPluginError:
-        raise
-    except Exception as error:  # the model is not ours: any class may come
-        raise ModelFailed("embedder", f"it raised {type(error).__name__}") from error
-
-
-def _speakable(text: str) -> str:
-    """The text as tokenizers take it: without NUL and lone surrogates."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", " ")
-
-
 def _by_name(given: str | os.PathLike[str]) -> Embedder:
-    text = os.fspath(given)
-    if text in ("chroma", "onnx"):
+    if os.fspath(given) in ("chroma", "onnx"):
         return _LocalModel("chroma/all-MiniLM-L6-v2", _load_onnx)
-    folder = Path(text).expanduser()
-    is_folder = "\x00" not in text and folder.is_dir()
-    if not is_folder and (not isinstance(given, str) or not _HUB_NAME.fullmatch(text)):
-        raise InvalidSetting(
-            "embedder", text, 'there is no such folder; give one, a name such as "all-MiniLM-L6-v2", or "chroma"'
-        )
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise MissingExtra(f"the embedder {text!r}", "sentence-transformers", "sentence-transformers")
-    if is_folder:
-        if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
-            raise InvalidSetting("embedder", text, "the folder holds no sentence-transformers model")
-        where = str(folder.resolve())
-        return _LocalModel(_folder_name(folder.resolve()), lambda: _load_sentence_transformer(where, local=True))
-    name = text if "/" in text else f"sentence-transformers/{text}"
-    return _LocalModel(name, lambda: _load_sentence_transformer(name, local=False))
-
-
-def _folder_name(folder: Path) -> str:
-    """The folder's own name and a digest of what is in it, so that a moved model keeps its vectors."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix not in (".json", ".safetensors", ".bin", ".onnx") or not file.is_file():
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder).as_posix()}:{size};".encode())
-        with file.open("rb") as stream:  # ends are enough: weights differ everywhere once trained
-            digest.update(stream.read(65_536))
-            stream.seek(max(0, size - 65_536))
-            digest.update(stream.read())
-    return f"{folder.name}@{digest.hexdigest()[:12]}"
+    found = locate("embedder", given, organisation="sentence-transformers", example='"all-MiniLM-L6-v2", or "chroma"')
+    return _LocalModel(found.name, lambda: _load_sentence_transformer(found.where, local=found.local))
 
 
 def _load_sentence_transformer(
@@ -308,7 +266,7 @@ def _load_sentence_transformer(
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtra("this embedder", "sentence-transformers", "sentence-transformers") from error
-    with _no_progress_bars():
+    with no_progress_bars():
         model = SentenceTransformer(where, local_files_only=local)
     return _encoder(model)
 
@@ -324,24 +282,6 @@ def _encoder(model: Any) -> tuple[Callable[[list[str]], object], Callable[[list[
         lambda texts: documents(texts, show_progress_bar=False, convert_to_numpy=True),
         lambda texts: queries(texts, show_progress_bar=False, convert_to_numpy=True),
     )
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Loading draws a bar on standard error, whatever the caller prints there."""
-    try:
-        from transformers.utils import logging as transformers_logging
-    except ImportError:
-        yield
-        return
-    logging: Any = transformers_logging
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
 
 
 def _load_onnx() -> tuple[Callable[[list[str]], object], Callable[[list[str]], object]]:
@@ -376,25 +316,3 @@ def _described(obj: Any) -> str:
             break
     dimensions = getattr(obj, "dimensions", None)
     return f"{name}:{dimensions}" if isinstance(dimensions, int) else name
-
-
-def _loaded_name(model: Any) -> str:
-    """The name that a loaded sentence-transformers model was loaded by."""
-    card = getattr(getattr(model, "model_card_data", None), "base_model", None)
-    inner = getattr(getattr(model, "_first_module", lambda: None)(), "auto_model", None)
-    where = getattr(getattr(inner, "config", None), "_name_or_path", None) or card
-    if not isinstance(where, str) or not where:
-        return type(model).__name__
-    folder = Path(where)
-    return _folder_name(folder.resolve()) if folder.is_dir() else where
-
-
-def _callable_name(function: Any) -> str:
-    """Its `name` if it has one, else where it is defined."""
-    name = getattr(function, "name", None)
-    if callable(name):
-        name = name()
-    if isinstance(name, str) and name:
-        return name
-    kind = function if hasattr(function, "__qualname__") else type(function)
-    return f"{kind.__module__}.{kind.__qualname__}"

@@ -250,7 +250,7 @@ class ServerFailed(LangmemPluginError):
 
 
 class ModelFailed(LangmemPluginError):
-    """A summariser, extractor or embedder failed or answered something unusable."""
+    """A summariser, extractor, embedder or reranker failed or answered something unusable."""
 
     def __init__(self, role: str, why: str) -> None:
         self.role = role

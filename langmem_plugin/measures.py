@@ -31,9 +31,11 @@ class Search:
 
     took: Took
     legs: tuple[str, ...]
-    """The legs that answered: "keyword", "vector"."""
+    """The legs that answered: "keyword", "vector", "reranker"."""
     note: str
     """Why a leg did not answer; "" if all did."""
+    missing: tuple[str, ...] = ()
+    """The legs that should have answered and did not."""
     found: int
     """Messages."""
     need: float
@@ -146,6 +148,7 @@ class Stopwatch:
             took=self.took(),
             legs=recalled.legs,
             note=recalled.note,
+            missing=recalled.missing,
             found=len(recalled.hits),
             need=recalled.need,
         )

@@ -22,7 +22,7 @@ from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
-from langmem_plugin.models import ChatModel, Embedder
+from langmem_plugin.models import ChatModel, Embedder, Reranker
 from langmem_plugin.porting import Porting
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
@@ -33,6 +33,7 @@ from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
+from langmem_plugin.rerankers import as_reranker
 from langmem_plugin.searching import search
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger, Spent, remembered, spent
@@ -66,6 +67,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         counter: TokenCounter,
         summarizer: ChatModel | None,
         embedder: Embedder | None,
+        reranker: Reranker | None = None,
         vectors: VectorIndex | None,
         folder: Path | None = None,
         clock: Callable[[], datetime],
@@ -105,7 +107,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             counter=counter,
             config=config,
             clock=clock,
-            recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder),
+            recaller=Recaller(store, config.recall, vectors=vectors, embedder=embedder, reranker=reranker),
             calibration=remembered(store, counter),
             ledger=Ledger(config.spend, store),
             note=self._note_and_wait if sync else self._runner.note,
@@ -127,6 +129,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         model: str | TokenCounter | Callable[[str], int] | object = "gpt-4o",
         summarizer: ChatModel | object | None = None,
         embedder: Embedder | str | object | None = None,
+        reranker: Reranker | str | object | None = None,
         extractor: ChatModel | object | None = None,
         vectors: str | Path | None = None,
         writer: str = "",
@@ -151,6 +154,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             embedder: For recall by meaning: a sentence-transformers name or local path,
                 "chroma", a LangChain or LlamaIndex embedding, a callable. Without one,
                 recall is by keyword.
+            reranker: A cross-encoder that judges the best finds of recall once more: a sentence-transformers
+                name or local path, a loaded `CrossEncoder`, a callable of question and texts.
             extractor: Looks behind for constraints that the rules missed: any model that
                 `summarizer` takes. It can only point at the user's own words, and what it finds
                 is proposed unless `ConstraintsConfig.model_finds` says otherwise. None by default.
@@ -184,7 +189,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         if background and extractor is None and config.constraints.when_full == "consolidate":
             raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
-        chat_model, embed = as_chat_model(summarizer), as_embedder(embedder)
+        chat_model, embed, judge = as_chat_model(summarizer), as_embedder(embedder), as_reranker(reranker)
         store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
         try:
             index = None
@@ -197,6 +202,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 counter=counter,
                 summarizer=chat_model,
                 embedder=embed if index is not None else None,
+                reranker=judge,
                 vectors=index,
                 folder=None if where is None or "://" in str(where) else Path(where).expanduser(),
                 clock=clock,

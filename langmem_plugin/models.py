@@ -1,4 +1,4 @@
-"""The two things we need from outside: a language model and an embedder."""
+"""What we need from outside: a language model, an embedder, a cross-encoder."""
 
 from __future__ import annotations
 
@@ -41,5 +41,23 @@ class Embedder(Protocol):
 
         Raises:
             ModelFailed: The model failed or answered rows that are not finite.
+        """
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Reads a question and a text together and says how well the text answers: a cross-encoder."""
+
+    @property
+    def name(self) -> str:
+        """The model's name; scores of different names are never mixed."""
+        ...
+
+    def scores(self, query: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """One figure a text, higher is better, on any scale; shape (len(texts),).
+
+        Raises:
+            ModelFailed: The model failed or answered figures that are not finite.
         """
         ...

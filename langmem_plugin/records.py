@@ -206,9 +206,11 @@ class Recalled:
     need: float = 0.0
     """How much the query asks for the past, 0 (small talk) .. 1 (nothing but the past)."""
     legs: tuple[str, ...] = ()
-    """The legs that answered: "keyword", "vector"."""
+    """The legs that answered: "keyword", "vector", "reranker"."""
     note: str = ""
     """Why a leg did not answer; "" if all did."""
+    missing: tuple[str, ...] = ()
+    """The legs that should have answered and did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

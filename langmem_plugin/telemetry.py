@@ -207,8 +207,8 @@ class _Meter:
         self._recall.record(search.took.seconds, {"langmem.recall.legs": "+".join(search.legs) or "none"})
         for leg in search.legs:
             self._legs.add(1, {"langmem.recall.leg": leg, "langmem.recall.answered": True})
-        if search.note:
-            self._legs.add(1, {"langmem.recall.leg": "vector", "langmem.recall.answered": False})
+        for leg in search.missing:
+            self._legs.add(1, {"langmem.recall.leg": leg, "langmem.recall.answered": False})
 
     def _queue(self, options: CallbackOptions) -> Iterable[Observation]:
         memory = self._memory()

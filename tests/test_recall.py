@@ -11,7 +11,8 @@ from langmem_plugin.config import RecallConfig
 from langmem_plugin.errors import InvalidSetting, ModelFailed
 from langmem_plugin.evaluation.index import ListIndex
 from langmem_plugin.messages import assistant, user
-from langmem_plugin.recall.meaning import FAILURES, PAUSE_S, QueryVectors
+from langmem_plugin.recall.in_time import FAILURES, PAUSE_S
+from langmem_plugin.recall.meaning import QueryVectors
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.recall.when import find_span
 from langmem_plugin.records import Entry, Recalled, SessionKey

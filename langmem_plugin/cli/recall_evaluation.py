@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="requests",
         help="evidence within requests of a budget, or in the first turns found, beside baselines (requests)",
     )
+    parser.add_argument(
+        "--reranker", metavar="NAME", help="a cross-encoder for the best finds: a folder, a model's name"
+    )
     parser.add_argument("--cache", type=Path, metavar="FILE", help="an .npz that keeps the embeddings between runs")
     parser.add_argument("--baselines", action="store_true", help="also requests that other ways would fill")
 
@@ -31,19 +34,20 @@ def run(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation.embedding import CachedEmbedder
     from langmem_plugin.evaluation.loaders import load
     from langmem_plugin.memory import Memory
+    from langmem_plugin.rerankers import as_reranker
 
-    embedder = None
+    embedder, reranker = None, as_reranker(arguments.reranker)
     if arguments.embedder:
         embedder = CachedEmbedder(arguments.embedder, cache=arguments.cache, progress=progress)
     conversations = load(arguments.data)
     # On a slow machine the same is found: no question's embedding is late.
     config = MemoryConfig(recall=RecallConfig(deadline_s=60.0))
     if arguments.level == "turns":
-        rows = recall.turn_level(conversations, embedder=embedder, progress=progress)
+        rows = recall.turn_level(conversations, embedder=embedder, reranker=reranker, progress=progress)
     else:
         rows = requests.evidence_level(
             conversations,
-            lambda clock: Memory.open(embedder=embedder, clock=clock, config=config),
+            lambda clock: Memory.open(embedder=embedder, reranker=reranker, clock=clock, config=config),
             budgets=arguments.budget,
             progress=progress,
         )

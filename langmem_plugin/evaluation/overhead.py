@@ -18,9 +18,16 @@ from langmem_plugin.messages import assistant
 _SYLLABLES = ("ba", "del", "ki", "mor", "nu", "pas", "ri", "sol", "ta", "ven", "wi", "zer", "lo", "gra", "fe")
 
 
+_FUNCTION_WORDS = ("the", "to", "i", "and", "a", "you", "it", "that", "of", "is")
+
+
 def _vocabulary(size: int = 8_000) -> list[str]:
-    """Made-up words of two to four syllables, each once."""
-    words: list[str] = []
+    """Function words, which no index holds, then made-up words of two to four syllables, each once.
+
+    With ten of them a term is in 20 % of the messages at most, the tenth in 10 %, the fortieth in 5 %,
+    as in LoCoMo's conversations.
+    """
+    words = list(_FUNCTION_WORDS)
     for length in (2, 3, 4):
         words += ["".join(parts) for parts in product(_SYLLABLES, repeat=length)][: size - len(words)]
     return words

@@ -17,7 +17,7 @@ from langmem_plugin.config import RecallConfig
 from langmem_plugin.evaluation.fit import index_of, key_of
 from langmem_plugin.evaluation.loaders import Conversation, Question
 from langmem_plugin.evaluation.metrics import Row, Tally
-from langmem_plugin.models import Embedder
+from langmem_plugin.models import Embedder, Reranker
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.recall.terms import analyse, analyse_query
@@ -52,6 +52,7 @@ def turn_level(
     conversations: Sequence[Conversation],
     *,
     embedder: Embedder | None = None,
+    reranker: Reranker | None = None,
     ks: Sequence[int] = KS,
     progress: Callable[[str], None] | None = None,
 ) -> list[Row]:
@@ -60,12 +61,13 @@ def turn_level(
     Args:
         conversations: With questions whose evidence is known.
         embedder: For the methods that use vectors; without one they are left out.
+        reranker: For one more row of ours, by what recall does with one by default.
         ks: How many turns (and sittings) count as found.
         progress: Told each method before it runs.
     """
     questions = list(asked(conversations))
     rows = []
-    for name, rankings in _methods(conversations, embedder):
+    for name, rankings in _methods(conversations, embedder, reranker):
         if progress:
             progress(name)
         tally, spent = Tally(), []
@@ -94,7 +96,7 @@ def _count(tally: Tally, one: Asked, places: Sequence[int], ks: Sequence[int]) -
 
 
 def _methods(
-    conversations: Sequence[Conversation], embedder: Embedder | None
+    conversations: Sequence[Conversation], embedder: Embedder | None, reranker: Reranker | None
 ) -> Iterator[tuple[str, dict[str, Ranking]]]:
     found: dict[str, dict[str, Ranking]] = {}
     for conversation in conversations:
@@ -104,6 +106,8 @@ def _methods(
     yield "langmem-plugin, keyword only", _ours(conversations, None)
     if embedder is not None:
         yield "langmem-plugin", _ours(conversations, embedder)
+    if reranker is not None:
+        yield "langmem-plugin, reranked", _ours(conversations, embedder, reranker)
 
 
 def rankings_of(conversation: Conversation, embedder: Embedder | None) -> Iterator[tuple[str, Ranking]]:
@@ -151,10 +155,16 @@ def _fused(conversation: Conversation, embedder: Embedder) -> Ranking:
     return ranking
 
 
-def _ours(conversations: Sequence[Conversation], embedder: Embedder | None) -> dict[str, Ranking]:
+def _ours(
+    conversations: Sequence[Conversation], embedder: Embedder | None, reranker: Reranker | None = None
+) -> dict[str, Ranking]:
     index = index_of(conversations, embedder.embed if embedder else None)
     recaller = Recaller(
-        index, RecallConfig(deadline_s=60.0, threshold=0.0), vectors=index if embedder else None, embedder=embedder
+        index,
+        RecallConfig(deadline_s=60.0, threshold=0.0),
+        vectors=index if embedder else None,
+        embedder=embedder,
+        reranker=reranker,
     )
 
     def ranking(conversation: Conversation) -> Ranking:

@@ -3,11 +3,12 @@
 A keyword leg (BM25+ over postings) and, if an embedder answers in time, a vector leg
 score every message of the session; a small linear model puts them, their neighbours and
 the time on one scale; the best are read, and judged again by speaker and by whether
-they answer a question.
+they answer a question. A cross-encoder, if there is one, judges the first of them once more.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from langmem_plugin.config import RecallConfig
-from langmem_plugin.models import Embedder
+from langmem_plugin.models import Embedder, Reranker
 from langmem_plugin.recall import need as need_model
+from langmem_plugin.recall.axis import LONG, Axis
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
 from langmem_plugin.recall.features import Dense, dense, named_in, near, standardise
 from langmem_plugin.recall.filters import RecallFilter
+from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.meaning import QueryVectors, shorten
 from langmem_plugin.recall.rank import first_scores, second_scores
+from langmem_plugin.recall.reranking import Reranking, deal
 from langmem_plugin.recall.sources import RecallStore, VectorSearch
 from langmem_plugin.recall.terms import analyse, analyse_query, check_language
 from langmem_plugin.recall.traits import Ints, TraitCache, Traits, micros
@@ -69,6 +73,7 @@ class Recaller:
         *,
         vectors: VectorSearch | None = None,
         embedder: Embedder | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         if config.language != "auto":
             check_language(config.language)
@@ -78,6 +83,7 @@ class Recaller:
         self._traits = TraitCache()
         self._before: int | None = None
         self._queries = QueryVectors(embedder) if embedder is not None and vectors is not None else None
+        self._reranking = Reranking(reranker) if reranker is not None else None
 
     @property
     def by_meaning(self) -> bool:
@@ -115,14 +121,16 @@ class Recaller:
             before: Only entries with a smaller seq: what is not in the window.
             now: What "last week" counts from; aware.
             k: At most so many hits; the configuration's `candidates` by default.
-            deadline_s: Seconds the embedding may take; the configuration's by default.
+            deadline_s: Seconds that embedding and reranking may take; the configuration's by default.
             only: Which messages may be found; of a long session the best few thousand are looked at.
             least_need: A query that asks less for the past gets its need alone, and no message is read.
         """
         limit = self._config.candidates if k is None else k
         if not self._config.enabled or limit <= 0:
             return Recalled()
-        wanted = max(limit, 20) * 5 // 4
+        ends = time.monotonic() + (deadline_s or self._config.deadline_s)
+        room = limit if self._reranking is None else max(limit, self._config.rerank)
+        wanted = max(room, 20) * 5 // 4
         while True:
             seen = self.look(key, query, before=before, now=now, candidates=wanted, deadline_s=deadline_s, only=only)
             if seen is None:
@@ -130,8 +138,9 @@ class Recaller:
             scores = second_scores(seen.features, meaning=seen.dense.meaning)
             need = need_model.need(need_features(query, seen, scores))
             legs = ("keyword", "vector") if seen.dense.meaning else ("keyword",)
+            missing = ("vector",) if seen.note else ()
             if need < least_need:
-                return Recalled(need=need, legs=legs, note=seen.note)
+                return Recalled(need=need, legs=legs, note=seen.note, missing=missing)
             order = np.lexsort((-seen.seqs, -scores))
             above = order[scores[order] >= self._config.threshold * (1.0 - need)].tolist()
             entries = {entry.seq: entry for entry in self._store.entries_at(key, seen.seqs[above].tolist())}
@@ -139,17 +148,49 @@ class Recaller:
                 place for place in above if (seq := int(seen.seqs[place])) in entries and _fits(entries[seq], only)
             ]
             texts = [entries[int(seen.seqs[place])].message.text for place in ranked]
-            kept = [ranked[place] for place in keep_distinct(texts)][:limit]
+            kept = [ranked[place] for place in keep_distinct(texts)][:room]
             looked_at_all = len(order) < wanted or 2 * len(above) < len(order) or wanted >= MAX_FILTERED
-            if only is None or len(kept) == limit or looked_at_all:
+            if only is None or len(kept) == room or looked_at_all:
                 break
             wanted = min(4 * wanted, MAX_FILTERED)
+        note = seen.note
+        if self._reranking is not None and kept:
+            late = self._reorder(
+                self._reranking, query, seen, kept, scores, entries, deadline_s=ends - time.monotonic()
+            )
+            if late:
+                note, missing = "; ".join(filter(None, (note, late))), (*missing, "reranker")
+            else:
+                legs = (*legs, "reranker")
         return Recalled(
-            hits=_hits(seen, kept, scores, entries),
+            hits=_hits(seen, kept[:limit], scores, entries),
             need=need,
             legs=legs,
-            note=seen.note,
+            note=note,
+            missing=missing,
         )
+
+    def _reorder(
+        self,
+        reranking: Reranking,
+        query: str,
+        seen: Looked,
+        kept: list[int],
+        scores: Floats,
+        entries: Mapping[int, Entry],
+        *,
+        deadline_s: float,
+    ) -> str:
+        """Order the first of the kept places anew, and their scores, with what the cross-encoder says; or why not."""
+        first = kept[: self._config.rerank]
+        texts = [embedded_text(entries[int(seen.seqs[place])].message) for place in first]
+        judged, late = reranking.judge(query, texts, deadline_s=deadline_s)
+        if judged is None:
+            return late
+        order, dealt = deal(scores[first], judged, share=self._config.rerank_share)
+        kept[: len(first)] = [first[place] for place in order]
+        scores[kept[: len(first)]] = dealt
+        return ""
 
     def look(
         self,
@@ -179,30 +220,39 @@ class Recaller:
             + ([int(seqs.max())] if seqs is not None and len(seqs) else [])
         )
         keywords = bm25_plus(terms[:MAX_TERMS], stats, postings, size=size)
+        end = size if before is None else min(size, before)
+        span = find_span(query, now=now)
+        if size <= LONG or span is not None or only is not None:
+            axis = Axis.whole(size)
+        else:
+            found = seqs if seqs is not None else np.empty(0, np.int64)
+            axis = Axis.around(keywords, found, before=end, count=2 * candidates)
         nearness = None
         if seqs is not None and cosines is not None:
             population = stats.documents if before is None else min(stats.documents, before - 1)
-            nearness = standardise(seqs, cosines, documents=population, size=size)
-        span = find_span(query, now=now)
-        first = dense(keywords, nearness, _within(traits, span, size) if span is not None else None)
+            nearness = standardise(axis.places(seqs), cosines, documents=population, size=len(axis.seqs))
+        first = dense(axis.keywords(keywords), nearness, _within(traits, span, size) if span is not None else None)
         rough = first_scores(first)
         rough[0] = -np.inf
-        if before is not None:
-            rough[before:] = -np.inf
+        rough[axis.first_from(end) :] = -np.inf
+        if axis.open is not None:
+            rough[~axis.open] = -np.inf
         if only is not None and only.since is not None:
             rough[: _first_at(traits, micros(only.since), size)] = -np.inf
         if only is not None and only.until is not None:
             rough[_first_at(traits, micros(only.until), size) :] = -np.inf
-        best = _best(rough, candidates)
-        if not len(best):
+        places = _best(rough, candidates)
+        if not len(places):
             return None
+        best = axis.seqs[places]
         around = traits(np.concatenate([best, best - 1]))
         here, ahead = (Traits(rows, around.names) for rows in np.split(around.rows, 2))
-        end = size if before is None else min(size, before)
         lengths = self._lengths(key, best, end) if first.meaning else None
         return Looked(
             seqs=best,
-            features=near(first, best, here, ahead, query, lengths=lengths, end=end),
+            features=near(
+                first, places, here, ahead, query, lengths=lengths, end=axis.first_from(end), age=best / max(1, end - 1)
+            ),
             dense=first,
             keywords=keywords,
             cosines={} if seqs is None or cosines is None else dict(zip(seqs.tolist(), cosines.tolist(), strict=True)),
@@ -259,6 +309,8 @@ class Recaller:
         self._traits.forget()
         if self._queries is not None:
             self._queries.forget()
+        if self._reranking is not None:
+            self._reranking.forget()
 
 
 class _TraitsOf(Protocol):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import chain, groupby
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Text, and_, bindparam, cast, func, insert, select, update
 
 from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Entry, SessionKey, Summary
@@ -27,14 +25,16 @@ _VECTOR = np.dtype("<f4")
 
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
+# A term's columns come as three texts of numbers: a third of the time that a row for each message takes.
+_COLUMNS = (schema.postings.c.seq, schema.postings.c.count, schema.postings.c.length)
 _POSTINGS = (
-    select(schema.postings.c.term, schema.postings.c.seq, schema.postings.c.count, schema.postings.c.length)
+    select(schema.postings.c.term, *(func.aggregate_strings(cast(column, Text), " ") for column in _COLUMNS))
     .where(
         schema.postings.c.session_id == bindparam("session_id"),
         schema.postings.c.term.in_(bindparam("terms", expanding=True)),
         schema.postings.c.seq > bindparam("after"),
     )
-    .order_by(schema.postings.c.term, schema.postings.c.seq)
+    .group_by(schema.postings.c.term)
 )
 _NEWEST = (
     select(schema.summaries)
@@ -264,10 +264,10 @@ def _read_postings(connection: Connection, session_id: int, terms: Sequence[str]
     found: dict[str, Rows] = {}
     for chunk in chunks(terms):
         result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
-        rows = result.cursor.fetchall() if result.cursor else []  # the driver's tuples: ten times faster
-        for term, group in groupby(rows, key=itemgetter(0)):
-            flat = np.fromiter(chain.from_iterable(one[1:] for one in group), dtype=np.int64)
-            found[term] = flat.reshape(-1, 3)
+        for term, *columns in result.cursor.fetchall() if result.cursor else ():  # the driver's tuples: much faster
+            rows = np.stack([np.fromstring(column, np.int64, sep=" ") for column in columns], axis=1)
+            seqs = rows[:, 0]  # no aggregate promises an order, but all three have the same
+            found[term] = rows if (seqs[1:] > seqs[:-1]).all() else rows[np.argsort(seqs)]
     return found
 
 
