@@ -6,12 +6,14 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import threading
 from dataclasses import replace
 
 import pytest
 
 from langmem_plugin import Memory
+from langmem_plugin.cli import main
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.errors import InvalidSetting, KeyUnavailable, SealBroken
 from langmem_plugin.keyring import FolderKeyRing, KeyRing
@@ -478,3 +480,38 @@ def test_what_is_no_ring_is_refused(url):
         memory.rotate_key(owner="ann")
     with Memory.open(encryption=Given("k", bytes(32))) as memory, pytest.raises(InvalidSetting, match="grace_s"):
         memory.rotate_key(owner="ann", grace_s=-1)
+
+
+# The command line
+
+
+def test_the_commands_work_on_an_encrypted_database(url, tmp_path, capsys, monkeypatch):
+    """With --keys they read, move, rotate and forget; without, or with a wrong place, they say what is missing."""
+    master = bytes(range(32)).hex()
+    monkeypatch.setenv("LANGMEM_PLUGIN_MASTER_KEY", master)
+    keys = str(tmp_path / "keys")
+    with Memory.open(url, encryption=FolderKeyRing(keys, master="LANGMEM_PLUGIN_MASTER_KEY")) as memory:
+        memory.session("trip", owner="ann").add("I live in Lyon.", assistant("Noted."))
+        memory.session("trip", owner="bob").add("I live in Rome.")
+    assert main(["export", "--database", url, "-"]) == 1
+    assert "encryption=" in capsys.readouterr().err
+    assert main(["export", "--database", url, "--keys", str(tmp_path / "nowhere"), "-"]) == 1
+    assert "--keys" in capsys.readouterr().err
+    assert main(["rotate", "--database", url, "--keys", keys, "--grace", "0"]) == 0
+    assert [line.split(" under ")[0] for line in capsys.readouterr().out.splitlines()] == ["ann: 3 rows", "bob: 2 rows"]
+    assert main(["inspect", url, "trip", "--owner", "ann", "--keys", keys]) == 0
+    assert "Lyon" in capsys.readouterr().out
+    assert main(["verify", "--database", url, "--keys", keys]) == 0
+    assert main(["sessions", url, "--keys", keys]) == 0
+    capsys.readouterr()
+    assert main(["export", "--database", url, "--keys", keys, "--owner", "ann", "-"]) == 0
+    assert "Lyon" in capsys.readouterr().out
+    (tmp_path / "ring_of_mine.py").write_text(
+        f"from langmem_plugin.keyring import FolderKeyRing\n"
+        f"def ring(): return FolderKeyRing({keys!r}, master={'LANGMEM_PLUGIN_MASTER_KEY'!r})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["forget", "--database", url, "--keys", "ring_of_mine:ring", "--owner", "ann"]) == 0
+    assert "destroyed keys: 1" in capsys.readouterr().out
+    assert main(["forget", "--database", url, "--keys", "ring_of_mine:nothing", "--owner", "bob"]) == 1
