@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +17,10 @@ from hypothesis import strategies as st
 
 from langmem_plugin.evaluation.constraints import evaluate, labelled_scores, read_labelled, to_markdown
 from langmem_plugin.projections.constraints import Findings, find_constraints
-from langmem_plugin.projections.constraints.cues import lower, words_of
+from langmem_plugin.projections.constraints.cues import lower, telling_words
 from langmem_plugin.projections.constraints.pasted import spoken
 from langmem_plugin.projections.constraints.statements import sentences
-from langmem_plugin.projections.constraints.vocabulary import languages
+from langmem_plugin.projections.constraints.vocabulary import Regex, languages
 from langmem_plugin.records import Constraint, ConstraintKind
 
 LABELLED = Path(__file__).parent / "data" / "constraints.jsonl"
@@ -151,6 +155,36 @@ TAKING_BACK = (
 )
 
 
+def test_every_pattern_of_the_language_files_compiles() -> None:
+    """Patterns are compiled when they are first used, so a wrong one would show with the message that needs it."""
+    for language in languages():
+        fields = [getattr(language, field.name) for field in dataclasses.fields(language)]
+        fields += [getattr(rule, name) for rule in language.all_rules for name in ("pattern", "needs", "unless")]
+        fields += [form.pattern for form in (*language.revoke, *language.replace)]
+        fields += [*language.value.values(), *(pattern for pattern, _ in language.temporary)]
+        patterns = [field for field in fields if isinstance(field, Regex)]
+        assert len(patterns) > 40
+        for pattern in patterns:
+            re.compile(pattern.pattern)
+
+
+def test_a_first_message_compiles_the_forms_that_may_fit_it_alone() -> None:
+    """A process whose first message is a plain question compiles few of the hundreds of patterns."""
+    code = (
+        "import re; made = []; real = re.compile\n"
+        "from langmem_plugin.projections.constraints import find_constraints, vocabulary\n"
+        "vocabulary.re = type('R', (), {'compile': lambda source: made.append(source) or real(source)})\n"
+        "find_constraints('How do I sort a list of words by their length?')\n"
+        "plain = len(made)\n"
+        "assert find_constraints('Never suggest peanuts.').found\n"
+        "print(plain, len(made))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    plain, stating = map(int, printed.split())
+    assert plain < 30
+    assert stating < 80
+
+
 def test_words_that_a_form_needs_are_in_all_that_it_matches() -> None:
     """Where a pattern of amending or taking back matches, one of the words stands that it is said to need."""
     amended: set[str] = set()
@@ -161,7 +195,7 @@ def test_words_that_a_form_needs_are_in_all_that_it_matches() -> None:
         for language in languages():
             if language.amend.search(low):
                 amended.add(language.code)
-                assert language.may_amend(low, words_of(low)), text
+                assert not language.amending or language.amending & telling_words(low).words, text
             for form in (*language.revoke, *language.replace):
                 if form.pattern.search(low):
                     taken_back.add(form.pattern.pattern)

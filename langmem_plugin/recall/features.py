@@ -119,34 +119,43 @@ def dense(keywords: Keywords, nearness: Floats | None, when: Floats | None = Non
 
 
 def near(
-    first: Dense, seqs: Ints, here: Traits, before: Traits, query: str, *, lengths: Floats | None = None, end: int
+    first: Dense,
+    places: Ints,
+    here: Traits,
+    before: Traits,
+    query: str,
+    *,
+    lengths: Floats | None = None,
+    end: int,
+    age: Floats,
 ) -> Floats:
     """Features of some messages: one row a message, columns `DENSE` + `NEAR`.
 
     Args:
         first: What the legs say.
-        seqs: The messages to look at.
+        places: The messages to look at, by their places in it.
         here: Their traits.
         before: The traits of the message before each.
         query: The user's words.
         lengths: Of the sum of the vectors of each message and its two neighbours; None without the vector leg.
-        end: One more than the newest message that may be found.
+        end: One more than the place of the newest message that may be found.
+        age: Where in the session each stands, from 0 to 1 for the newest.
     """
     wanted = _wanted(query, here.speakers() | before.speakers())
     answers = before.has(ENDS_ASKING)
     told = here.has(TELLS_TIME)
-    words, meaning, fits = first.words[seqs], first.near[seqs], wanted.fits(here)
-    rough = 0.5 * words + 0.5 * first.covered_2[seqs] + 0.15 * meaning
+    words, meaning, fits = first.words[places], first.near[places], wanted.fits(here)
+    rough = 0.5 * words + 0.5 * first.covered_2[places] + 0.15 * meaning
     extra = np.stack([
-        fits, answers, answers * first.words[seqs - 1], answers * first.near[seqs - 1],
+        fits, answers, answers * first.words[places - 1], answers * first.near[places - 1],
         here.has(ASKS), here.rows["substance"], here.rows["specific"], told,
         told * float(_WHEN.search(query) is not None), here.has(OWN),
         _best_beside(rough, here.rows["written"]), words * np.maximum(meaning, 0.0), fits * meaning,
-        np.zeros(len(seqs)) if lengths is None else _together(first.near, seqs, end) / np.maximum(lengths, 0.5),
-        seqs / max(1, end - 1),
+        np.zeros(len(places)) if lengths is None else _together(first.near, places, end) / np.maximum(lengths, 0.5),
+        age,
     ], axis=1)  # fmt: skip
     extra[~here.exist] = 0.0
-    return np.concatenate([first.rows(seqs), extra], axis=1)
+    return np.concatenate([first.rows(places), extra], axis=1)
 
 
 def _together(near: Floats, seqs: Ints, end: int) -> Floats:

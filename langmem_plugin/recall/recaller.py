@@ -22,6 +22,7 @@ import numpy.typing as npt
 from langmem_plugin.config import RecallConfig
 from langmem_plugin.models import Embedder, Reranker
 from langmem_plugin.recall import need as need_model
+from langmem_plugin.recall.axis import LONG, Axis
 from langmem_plugin.recall.bm25 import Floats, Keywords, bm25_plus
 from langmem_plugin.recall.duplicates import keep_distinct
 from langmem_plugin.recall.features import Dense, dense, named_in, near, standardise
@@ -219,30 +220,39 @@ class Recaller:
             + ([int(seqs.max())] if seqs is not None and len(seqs) else [])
         )
         keywords = bm25_plus(terms[:MAX_TERMS], stats, postings, size=size)
+        end = size if before is None else min(size, before)
+        span = find_span(query, now=now)
+        if size <= LONG or span is not None or only is not None:
+            axis = Axis.whole(size)
+        else:
+            found = seqs if seqs is not None else np.empty(0, np.int64)
+            axis = Axis.around(keywords, found, before=end, count=2 * candidates)
         nearness = None
         if seqs is not None and cosines is not None:
             population = stats.documents if before is None else min(stats.documents, before - 1)
-            nearness = standardise(seqs, cosines, documents=population, size=size)
-        span = find_span(query, now=now)
-        first = dense(keywords, nearness, _within(traits, span, size) if span is not None else None)
+            nearness = standardise(axis.places(seqs), cosines, documents=population, size=len(axis.seqs))
+        first = dense(axis.keywords(keywords), nearness, _within(traits, span, size) if span is not None else None)
         rough = first_scores(first)
         rough[0] = -np.inf
-        if before is not None:
-            rough[before:] = -np.inf
+        rough[axis.first_from(end) :] = -np.inf
+        if axis.open is not None:
+            rough[~axis.open] = -np.inf
         if only is not None and only.since is not None:
             rough[: _first_at(traits, micros(only.since), size)] = -np.inf
         if only is not None and only.until is not None:
             rough[_first_at(traits, micros(only.until), size) :] = -np.inf
-        best = _best(rough, candidates)
-        if not len(best):
+        places = _best(rough, candidates)
+        if not len(places):
             return None
+        best = axis.seqs[places]
         around = traits(np.concatenate([best, best - 1]))
         here, ahead = (Traits(rows, around.names) for rows in np.split(around.rows, 2))
-        end = size if before is None else min(size, before)
         lengths = self._lengths(key, best, end) if first.meaning else None
         return Looked(
             seqs=best,
-            features=near(first, best, here, ahead, query, lengths=lengths, end=end),
+            features=near(
+                first, places, here, ahead, query, lengths=lengths, end=axis.first_from(end), age=best / max(1, end - 1)
+            ),
             dense=first,
             keywords=keywords,
             cosines={} if seqs is None or cosines is None else dict(zip(seqs.tolist(), cosines.tolist(), strict=True)),

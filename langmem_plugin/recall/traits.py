@@ -110,6 +110,8 @@ class TraitCache:
         self._max = max_messages
         self._lock = threading.Lock()
         self._held: OrderedDict[SessionKey, _Session] = OrderedDict()
+        self._total = 0
+        """Rows of all sessions that are held."""
 
     def of(
         self, key: SessionKey, generation: tuple[int, ...], seqs: Ints, read: Callable[[Sequence[int]], Iterable[Entry]]
@@ -128,8 +130,7 @@ class TraitCache:
             entries = list(read(np.unique(wanted).tolist()))
             with self._lock:
                 held = self._session(key, generation)
-                held.put(entries)
-                self._make_room()
+                self._put(held, entries)
             if entries:
                 rows, names = self._rows(key, generation, seqs, held)
         return Traits(rows, names)
@@ -139,12 +140,13 @@ class TraitCache:
         with self._lock:
             held = self._held.get(key)
             if held is not None:
-                held.put(entries)
+                self._put(held, entries)
 
     def forget(self) -> None:
         """Let go of everything."""
         with self._lock:
             self._held.clear()
+            self._total = 0
 
     def _rows(
         self, key: SessionKey, generation: tuple[int, ...], seqs: Ints, held: _Session | None = None
@@ -157,15 +159,19 @@ class TraitCache:
     def _session(self, key: SessionKey, generation: tuple[int, ...]) -> _Session:
         held = self._held.get(key)
         if held is None or held.generation != generation:
+            self._total -= 0 if held is None else len(held.rows)
             held = self._held[key] = _Session(generation)
+            self._total += len(held.rows)
         self._held.move_to_end(key)
         return held
 
-    def _make_room(self) -> None:
-        total = sum(len(held.rows) for held in self._held.values())
-        while total > self._max and len(self._held) > 1:
+    def _put(self, held: _Session, entries: Sequence[Entry]) -> None:
+        before = len(held.rows)
+        held.put(entries)
+        self._total += len(held.rows) - before
+        while self._total > self._max and len(self._held) > 1:
             _, oldest = self._held.popitem(last=False)
-            total -= len(oldest.rows)
+            self._total -= len(oldest.rows)
 
 
 def speaker(message: Message) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 
 from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
 
 _MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
-_JOINED = re.compile(r"[/|<>=+&]")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_SPACED = "—…/|<>=+&，、。"
+_JOINING = "/|<>=+&"
+_JOINING_BEYOND_ASCII = "—…，、。"
+"""Marks that part words wherever they stand."""
 _STRAIGHT = (("’", "'"), ("‘", "'"), ("ʼ", "'"), ("\u00a0", " "), ("\u202f", " "))
 
 
@@ -31,64 +33,51 @@ def lower(text: str) -> str:
     return low
 
 
-def words_of(low: str) -> set[str]:
-    """The words of a text, and what follows an apostrophe in them ("l'alcool")."""
-    return _words(_parted(low))
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """The words of a text on which it depends whether a rule may fit or something may be ended."""
+
+    words: set[str]
+    """Without the marks around them, and what follows an apostrophe in them ("l'alcool")."""
+    meant: Mapping[str, Sequence[str]]
+    """By word as written with marks, which of these it is."""
+    written: set[str]
+    """All that stands between spaces, telling or not."""
+
+
+def telling_words(low: str) -> Telling:
+    """The telling words of a text in small letters, in any language that has spaces between words."""
+    written = set(_parted(low).split())
+    known = _index().known
+    meant = {word: bare for word in written if not word.isalpha() and (bare := _bare(word, known))}
+    words = written & known
+    words.difference_update(meant)
+    words.update(*meant.values())
+    return Telling(words, meant, written)
 
 
 def _parted(low: str) -> str:
     """The text with a space for each mark that parts words wherever it stands."""
-    if not low.isascii() or _JOINED.search(low):
-        for mark in _SPACED:
-            if mark in low:
-                low = low.replace(mark, " ")
+    for mark in _JOINING if low.isascii() else _JOINING + _JOINING_BEYOND_ASCII:
+        if mark in low:
+            low = low.replace(mark, " ")
     return low
 
 
-def _words(parted: str) -> set[str]:
-    words = {word if word.isalpha() else word.strip(_MARKS) for word in parted.split()}
-    if "'" in parted:
-        words |= {word.rpartition("'")[2] for word in words if "'" in word}
-    return words
+def _bare(word: str, known: AbstractSet[str]) -> list[str]:
+    """Of a word without the marks around it, and of what follows an apostrophe in it, what is known."""
+    word = word.strip(_MARKS)
+    bare = [word] if word in known else []
+    if "'" in word:
+        word = word.rpartition("'")[2]
+        if word in known:
+            bare.append(word)
+    return bare
 
 
 def _is_unspaced(text: str) -> bool:
     """Whether any character is Chinese or Japanese."""
     return not text.isascii() and _UNSPACED.search(text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Possible:
-    """A language that the message may be in, with the rules whose cues stand in it."""
-
-    language: Language
-    rules: Mapping[str, Sequence[Rule]]
-    words: set[str]
-    """Of the whole message."""
-
-    def wanted(self) -> set[str]:
-        """The words on which it depends where a rule may fit."""
-        if not self.language.spaced:
-            return set()
-        beside = {rule.also for rules in self.rules.values() for rule in rules}
-        return self.rules.keys() | (frozenset[str]().union(*beside) & self.words)
-
-    def by_sentence(self, parts: Sentences, places: Mapping[str, Sequence[int]]) -> dict[int, dict[int, Rule]]:
-        """By index of each sentence, the rules that may fit it, by their place in the file: most have none."""
-        found: dict[int, dict[int, Rule]] = {}
-        beside: dict[frozenset[str], set[int]] = {}
-        whole = self.language.spaced
-        for cue, rules in self.rules.items():
-            indices = places.get(cue, ()) if whole else list(parts.holding(cue))
-            for rule in rules if indices else ():
-                near: Iterable[int] = indices
-                if rule.also and whole:
-                    if rule.also not in beside:
-                        beside[rule.also] = {at for word in rule.also & self.words for at in places.get(word, ())}
-                    near = beside[rule.also].intersection(indices)
-                for index in near:
-                    found.setdefault(index, {})[rule.order_index] = rule
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +87,6 @@ class Sentences:
     low: str
     starts: list[int]
     ends: list[int]
-
-    def places(self, words: set[str]) -> dict[str, list[int]]:
-        """For each of these words that stands in any sentence, the indices of those sentences, in order."""
-        found: dict[str, list[int]] = {}
-        parted = _parted(self.low)
-        for index, start in enumerate(self.starts):
-            for word in _words(parted[start : self.ends[index]]) & words:
-                found.setdefault(word, []).append(index)
-        return found
 
     def holding(self, text: str) -> Iterator[int]:
         """The indices of the sentences in which a text stands, each once, in order."""
@@ -120,74 +100,176 @@ class Sentences:
                 after = ends[index]
             at = low.find(text, after)
 
+    def with_words(self, telling: Telling) -> dict[int, set[str]]:
+        """The indices of the sentences in which any telling word stands, in order, each with those words.
 
-def possible_in(words: set[str], text: str, *, ending: bool) -> list[Possible]:
-    """The languages that the message may be in: those with a cue in it, or with a word that takes something back.
+        Args:
+            telling: Those of the message, of which this is what the user speaks.
+        """
+        found: dict[int, set[str]] = {}
+        if not telling.words:
+            return found
+        parted = _parted(self.low)
+        pieces = [parted[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
+        words = _BETWEEN.join(pieces).split()
+        meant = telling.meant
+        strange = [word for word in set(words).difference(telling.written) if not word.isalpha()]
+        if strange:  # cut by a mask
+            meant = {**meant, **{word: bare for word in strange if (bare := _bare(word, telling.words))}}
+        sought = {*telling.words, *meant, _END}
+        index = 0
+        for word in [word for word in words if word in sought]:
+            if word == _END:
+                index += 1
+            elif index in found:
+                found[index].update(meant.get(word) or (word,))
+            else:
+                found[index] = {*(meant.get(word) or (word,))}
+        return found
+
+
+_END = "\0"
+_BETWEEN = f" {_END} "
+
+
+@dataclass(frozen=True, slots=True)
+class Possible:
+    """What a message may be: the languages it may be in, and the rules whose cues stand in it."""
+
+    languages: Sequence[Language]
+    """In the order of `languages()`: those with a cue in it, or with a word that takes something back."""
+    words: set[str]
+    """The telling ones."""
+    unspaced: Mapping[int, Sequence[str]]
+    """The languages without spaces, by their place, with their cues in it."""
+    states: bool
+    """Whether any rule may fit."""
+
+    def rules_in(self, parts: Sentences, held: Mapping[int, set[str]]) -> dict[tuple[int, int], dict[int, Rule]]:
+        """By sentence and place in `languages()`, the rules that may fit, by their place in the file.
+
+        Args:
+            parts: The sentences; most have none.
+            held: By index, which telling words stand in them.
+        """
+        found: dict[tuple[int, int], dict[int, Rule]] = {}
+        by_cue = _index().by_cue
+        for index, words in held.items():
+            for word in words & by_cue.keys():
+                for fitting in by_cue[word]:
+                    if not fitting.also or not fitting.also.isdisjoint(words):
+                        key = (index, fitting.place)
+                        if key in found:
+                            found[key].update(fitting.rules)
+                        else:
+                            found[key] = {**fitting.rules}
+        for place, cues in self.unspaced.items():
+            for cue in cues:
+                for index in parts.holding(cue):
+                    for rule in languages()[place].rules[cue]:
+                        found.setdefault((index, place), {})[rule.order_index] = rule
+        return found
+
+
+def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
+    """The languages that a message may be in, and the rules that may fit it.
 
     Args:
-        words: Of the whole message.
+        telling: Its telling words.
         text: The message.
         ending: Whether words that take something back count.
-
-    Returns:
-        In the order of `languages()`, each with the rules whose cues stand in the message.
     """
-    by_cue, ends = _index()
-    rules: dict[int, dict[str, Sequence[Rule]]] = {}
-    beside: dict[frozenset[str], bool] = {frozenset(): True}
-    for cue in by_cue.keys() & words:
-        for place, also, fitting in by_cue[cue]:
-            held = rules.setdefault(place, {})
-            if also not in beside:
-                beside[also] = not also.isdisjoint(words)
-            if beside[also]:
-                held[cue] = (*held[cue], *fitting) if cue in held else fitting
-    for word in ends.keys() & words if ending else ():
-        for place in ends[word]:
-            rules.setdefault(place, {})
+    index = _index()
+    words = telling.words
+    cues = words & index.by_cue.keys()
+    places = set[int]().union(*[index.places[cue] for cue in cues])
+    if ending:
+        places.update(*[index.ends[word] for word in words & index.ends.keys()])
+    unspaced: dict[int, Sequence[str]] = {}
     if _is_unspaced(text):
-        rules |= _unspaced(text, ending=ending)
-    return [Possible(languages()[place], rules[place], words) for place in sorted(rules)]
+        for place, language in enumerate(languages()):
+            if not language.spaced:
+                held = [cue for cue in language.cues if cue in text]
+                if held or ending:
+                    unspaced[place] = held
+                    places.add(place)
+    return Possible(
+        languages=[languages()[place] for place in sorted(places)],
+        words=words,
+        unspaced=unspaced,
+        states=any(unspaced.values())
+        or any(not fitting.also or not fitting.also.isdisjoint(words) for cue in cues for fitting in index.by_cue[cue]),
+    )
 
 
-def _unspaced(text: str, *, ending: bool) -> dict[int, dict[str, Sequence[Rule]]]:
-    """The languages without spaces that a text may be in; all where words that take something back count."""
-    found: dict[int, dict[str, Sequence[Rule]]] = {}
-    for place, language in enumerate(languages()):
-        if not language.spaced:
-            held: dict[str, Sequence[Rule]] = {cue: language.rules[cue] for cue in language.cues if cue in text}
-            if held or ending:
-                found[place] = held
-    return found
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """The rules of one language that have a cue in common and ask for the same words beside it."""
+
+    place: int
+    """Of the language."""
+    also: frozenset[str]
+    rules: Mapping[int, Rule]
+    """By their place in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """By word, over all languages with spaces between words."""
+
+    by_cue: Mapping[str, Sequence[_Fitting]]
+    places: Mapping[str, AbstractSet[int]]
+    """The languages that have it as a cue."""
+    ends: Mapping[str, Sequence[int]]
+    """The languages that take back by it."""
+    known: AbstractSet[str]
+    """All words that any rule or form of taking back depends on."""
 
 
 @cache
-def _index() -> tuple[Mapping[str, list[tuple[int, frozenset[str], tuple[Rule, ...]]]], Mapping[str, list[int]]]:
-    """By word, the spaced languages that have it as a cue with the rules, and those that take back by it.
-
-    Rules of one cue and language stand together that ask for the same word beside it.
-    """
-    by_cue: dict[str, list[tuple[int, frozenset[str], tuple[Rule, ...]]]] = {}
+def _index() -> _Index:
+    by_cue: dict[str, list[_Fitting]] = {}
     ends: dict[str, list[int]] = {}
+    known: set[str] = set()
     for place, language in enumerate(languages()):
         if language.spaced:
             for cue, rules in language.rules.items():
                 for also in dict.fromkeys(rule.also for rule in rules):
-                    alike = tuple(rule for rule in rules if rule.also == also)
-                    by_cue.setdefault(cue, []).append((place, also, alike))
+                    alike = {rule.order_index: rule for rule in rules if rule.also == also}
+                    by_cue.setdefault(cue, []).append(_Fitting(place, also, alike))
+                    known |= also
             for word in language.endings:
                 ends.setdefault(word, []).append(place)
-    return by_cue, ends
+            known |= language.amending
+    return _Index(
+        by_cue=by_cue,
+        places={cue: frozenset(item.place for item in items) for cue, items in by_cue.items()},
+        ends=ends,
+        known=frozenset(known | by_cue.keys() | ends.keys()),
+    )
 
 
-def taking_back(spoken_in: Iterable[Possible], words: set[str]) -> dict[Language, tuple[str, ...]]:
-    """The languages in which a message with these words may take something back, with the words that say so.
+def taking_back(possible: Possible) -> dict[Language, tuple[str, ...]]:
+    """The languages in which a message may take something back, with the words that say so.
 
     A language whose words do not stand between spaces has none listed, and may always.
     """
     found: dict[Language, tuple[str, ...]] = {}
-    for possible in spoken_in:
-        listed = tuple(possible.language.endings & words)
-        if listed or not possible.language.spaced:
-            found[possible.language] = listed
+    for language in possible.languages:
+        listed = tuple(language.endings & possible.words)
+        if listed or not language.spaced:
+            found[language] = listed
     return found
+
+
+def amended_in(language: Language, parts: Sentences, held: Mapping[int, set[str]]) -> list[int]:
+    """The indices of the sentences in which a bare new value may stand; `held` says which words they hold."""
+    low = parts.low
+    if not language.amending:
+        return list(range(len(parts.starts))) if language.amend.search(low) else []
+    return [
+        index
+        for index, words in held.items()
+        if not language.amending.isdisjoint(words)
+        and language.amend.search(low[parts.starts[index] : parts.ends[index]])
+    ]

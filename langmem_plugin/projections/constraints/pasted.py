@@ -70,13 +70,15 @@ _FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)|```")
 _QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
 _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
-_RULES = re.compile(
-    r"[-=*_~<>\"'](?:(?<=-)--|(?<==)==|(?<=\*)\*\*|(?<=_)__|(?<=~)~~~|(?<=<)<<|(?<=>)>>|(?<=\")\"\"|(?<=')'')"
-)
-_COMMA_LINE = re.compile(r",[ \t]*\n")
+_RULES = ("---", "===", "***", "___", "~~~~", "<<<", ">>>", '"""', "'''")
+"""Without one of these nothing is ruled off."""
 _LINE_MARK = re.compile(r"[,!][ \t]*\n")
+_COMMA_LINE = re.compile(r",[ \t]*\n")
+_ENDINGS = (",\n", "!\n", " \n", "\t\n")
+"""Without one of these no line ends with a comma or an exclamation mark."""
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
-_ANY_QUOTE = re.compile("[\"“„«「『'‘`]")
+_ANY_QUOTE = ("'", '"', "`")
+_ANY_OTHER_QUOTE = "“„«「『‘"
 _QUOTES = re.compile(
     r"\"[^\"\n]{1,20000}\"|“[^“”\n]{1,20000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
     r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
@@ -204,9 +206,13 @@ def _introduced(text: str) -> list[tuple[int, int]]:
 
 def _letter(text: str) -> list[tuple[int, int]]:
     """A pasted letter: from a line that greets somebody to the line that signs off."""
-    greeting = _GREETING.search(text)
-    closing = _SIGN_OFF.search(text, greeting.end()) if greeting else None
-    return [(greeting.start(), len(text))] if greeting and closing else []
+    if not any(mark in text for mark in _ENDINGS):
+        return []
+    for mark in _LINE_MARK.finditer(text):
+        greeting = _GREETING.match(text, text.rfind("\n", 0, mark.start()) + 1)
+        if greeting:
+            return [(greeting.start(), len(text))] if _SIGN_OFF.search(text, greeting.end()) else []
+    return []
 
 
 def spoken(text: str) -> Spoken:
@@ -260,10 +266,15 @@ def _role_marker(text: str) -> int:
 
 def _mail(text: str) -> int:
     """Where a mail begins; -1 if there is none."""
-    if ":" in text or "：" in text or "--" in text or _COMMA_LINE.search(text):
+    if ":" in text or "：" in text or "--" in text or _has_comma_line(text):
         found = _MAIL.search(text)
         return found.start() if found else -1
     return -1
+
+
+def _has_comma_line(text: str) -> bool:
+    """Whether any line ends with a comma."""
+    return any(mark in text for mark in _ENDINGS) and _COMMA_LINE.search(text) is not None
 
 
 def _may_hold_base64(text: str) -> bool:
@@ -312,12 +323,11 @@ def _without_blocks(text: str) -> str:
     if ">" in text or "|" in text or "│" in text:
         blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
-        if _RULES.search(text):
+        if any(mark in text for mark in _RULES):
             blocks += _pairs(text, _RULED, lone_to_end=True)
         if "    " in text or "\t" in text:
             blocks += [found.span() for found in _INDENTED.finditer(text)]
-        if _LINE_MARK.search(text):
-            blocks += _letter(text)
+        blocks += _letter(text)
     if "<" in text:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
@@ -327,7 +337,9 @@ def _without_blocks(text: str) -> str:
 
 def _without_quotes(text: str) -> str:
     """Quotations inside sentences masked, and what follows a long one that never closes."""
-    if not _ANY_QUOTE.search(text):
+    if not any(mark in text for mark in _ANY_QUOTE) and (
+        text.isascii() or not any(mark in text for mark in _ANY_OTHER_QUOTE)
+    ):
         return text
     quotes = [found.span() for found in _QUOTES.finditer(text)]
     text = _cover(text, quotes, _inline)

@@ -14,7 +14,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from langmem_plugin.projections.constraints.clauses import Sentence, sentence_at
-from langmem_plugin.projections.constraints.cues import Possible, Sentences, lower, possible_in, taking_back, words_of
+from langmem_plugin.projections.constraints.cues import (
+    Possible,
+    Sentences,
+    amended_in,
+    lower,
+    possible_in,
+    taking_back,
+    telling_words,
+)
 from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found
 from langmem_plugin.projections.constraints.lifecycle import Ending, attributes, endings, without_manners
 from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
@@ -68,17 +76,18 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         ['Never suggest peanuts.']
     """
     low = lower(text)
-    words = words_of(low)
-    spoken_in = possible_in(words, text, ending=bool(active))
-    if not (active or any(possible.rules for possible in spoken_in)):
+    telling = telling_words(low)
+    possible = possible_in(telling, text, ending=bool(active))
+    if not (active or possible.states):
         return NOTHING
     said = spoken(text)
     if said.text is not text:
         low = lower(said.text)
     spans = sentences(said.text)
     parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
-    statements = _by_sentence(said, parts, spoken_in)
-    keep = _doubted(text, said, _kept(said, parts, statements, spoken_in))
+    held = parts.with_words(telling)
+    statements = _by_sentence(said, parts, possible, held)
+    keep = _doubted(text, said, _kept(said, parts, statements, possible.languages))
     found: list[Found] = []
     if keep:
         known = {without_manners(item.text) for item in active}
@@ -89,22 +98,21 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
                 found.append(item)
     if not active:
         return Findings(found=tuple(found)) if found else NOTHING
-    return _with_endings(parts, found, active, spoken_in, taking_back(spoken_in, words))
+    return _with_endings(parts, found, active, possible, held)
 
 
-def _by_sentence(said: Spoken, parts: Sentences, spoken_in: Sequence[Possible]) -> dict[int, list[_Statement]]:
+def _by_sentence(
+    said: Spoken, parts: Sentences, possible: Possible, held: Mapping[int, set[str]]
+) -> dict[int, list[_Statement]]:
     """By index of each sentence that makes any, its statements by the first language that has them."""
-    places = parts.places(set[str]().union(*(possible.wanted() for possible in spoken_in)))
-    fitting = [(possible.language, possible.by_sentence(parts, places)) for possible in spoken_in]
     found: dict[int, list[_Statement]] = {}
-    for index in sorted({index for _, by_sentence in fitting for index in by_sentence}):
-        for language, by_sentence in fitting:
-            if index in by_sentence:
-                sentence = sentence_at(said, parts.low, parts.starts[index], parts.ends[index], language)
-                matches = _matches(sentence, by_sentence[index])
-                if matches:
-                    found[index] = list(_cut(sentence, matches))
-                    break
+    rules = possible.rules_in(parts, held)
+    for index, place in sorted(rules):
+        if index not in found:
+            sentence = sentence_at(said, parts.low, parts.starts[index], parts.ends[index], languages()[place])
+            matches = _matches(sentence, rules[index, place])
+            if matches:
+                found[index] = list(_cut(sentence, matches))
     return found
 
 
@@ -112,24 +120,27 @@ def _with_endings(
     parts: Sentences,
     found: list[Found],
     active: Sequence[Constraint],
-    possible: Sequence[Possible],
-    takers: Mapping[Language, Sequence[str]],
+    possible: Possible,
+    held: Mapping[int, set[str]],
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}
     result = list(found)
-    spoken_in = [item.language for item in possible]
-    amending = [
-        item.language
-        for item in possible
-        if item.language.may_amend(parts.low, item.words) and _holds_value(active, item.language)
-    ]
-    for start, end in _may_end_in(parts, found, takers, amending):
+    takers = taking_back(possible)
+    amended = {language: amended_in(language, parts, held) for language in possible.languages}
+    amending = [language for language, indices in amended.items() if indices and _holds_value(active, language)]
+    if all(takers.values()):
+        takes = set[str]().union(*takers.values())
+        indices = {index for index, words in held.items() if not words.isdisjoint(takes)}
+        indices.update(*(amended[language] for language in amending))
+    else:  # a language that cannot tell
+        indices = set(range(len(parts.starts)))
+    for start, end in _spans(parts, found, indices):
         inside = [item for item in result if item.start < end and start < item.end]
         if any(item.proposed for item in inside):
             continue
         stated = [(item.start, item.end) for item in inside]
-        for ending in endings(parts.low, start, end, active, spoken_in, stated, takers, amending):
+        for ending in endings(parts.low, start, end, active, possible.languages, stated, takers, amending):
             if ending.constraint_id in ended:
                 continue
             if ending.how == "revoked":
@@ -173,16 +184,8 @@ def _permission(ending: Ending, start: int, end: int, active: Sequence[Constrain
     return Found(kind=kind, start=start, end=end, confidence=0.8)
 
 
-def _may_end_in(
-    parts: Sentences,
-    found: Sequence[Found],
-    takers: Mapping[Language, Sequence[str]],
-    amending: Sequence[Language],
-) -> list[tuple[int, int]]:
-    """The sentences that may end anything: all if a language cannot tell, mostly few."""
-    if amending or any(not words for words in takers.values()):
-        return list(zip(parts.starts, parts.ends, strict=True))
-    indices = {index for words in takers.values() for word in words for index in parts.holding(word)}
+def _spans(parts: Sentences, found: Sequence[Found], indices: set[int]) -> list[tuple[int, int]]:
+    """These sentences, and those in which something was found."""
     for item in found:
         index = max(0, bisect_right(parts.starts, item.start) - 1)
         while index < len(parts.starts) and parts.starts[index] < item.end:
@@ -196,7 +199,7 @@ def _kept(
     said: Spoken,
     parts: Sentences,
     by_sentence: Mapping[int, list[_Statement]],
-    spoken_in: Sequence[Possible],
+    spoken_in: Sequence[Language],
 ) -> list[Found]:
     """All statements; those that bind only when nothing is asked for, only then."""
     statements = [item for group in by_sentence.values() for item in group]
@@ -216,8 +219,11 @@ def _place(sentence: Sentence, rule: Rule) -> re.Match[str] | None:
     The match is of a slice that ends with the sentence, and begins where the match says minus its start.
     """
     # Slices, not search(text, start, end): "^" would match at the start of the message alone.
-    found = rule.pattern.search(sentence.cased if rule.cased else sentence.clause)
-    if found is None or not rule.at_start or found.start() == 0:
+    clause = sentence.cased if rule.cased else sentence.clause
+    if not rule.at_start:
+        return rule.pattern.search(clause)
+    found = rule.pattern.match(clause)
+    if found is not None or rule.pattern.search(clause) is None:
         return found
     text = sentence.said.text if rule.cased else sentence.low
     for lead in sorted({*sentence.resumes, *(after for _, after in sentence.joints)}):
@@ -386,13 +392,13 @@ def _given_time(said: re.Match[str], language: Language) -> timedelta:
     return timedelta(minutes=number * language.units.get(parts[-1], 1440))
 
 
-def _is_task(low: str, start: int, end: int, spoken_in: Iterable[Possible]) -> bool:
+def _is_task(low: str, start: int, end: int, spoken_in: Iterable[Language]) -> bool:
     """Whether a sentence asks for something to be done now."""
     if low[end - 1] in "?？":
         return True
     if end - start < 24:
         return False
-    return not any(possible.language.aside.match(low[start:end]) for possible in spoken_in)
+    return not any(language.aside.match(low[start:end]) for language in spoken_in)
 
 
 def _doubted(text: str, said: Spoken, found: list[Found]) -> list[Found]:

@@ -12,11 +12,11 @@ _END = re.compile(
     r"[.!?…。！？；｡\n](?:(?<=[.!?…])(?<![.!?…]{2})[.!?…]*+[\"”'’)\]]{0,4}(?=\s|$)"
     r"|(?<=[。！？；｡])[。！？；｡]*+[」』”]?|(?<=\n)\n*+)"
 )
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|etc|vs|dr|mr|mrs|ms|prof|st|no|approx|inc|ltd|jr|sr|fig|al|z\.b|bzw|ca|usw|nr|p\.ex|sra?|art|ej|"
-    r"bv|[A-Za-z])|\d)\.$",
-    re.IGNORECASE,
+_SHORTENED = (
+    r"e\.g|i\.e|etc|vs|dr|mr|mrs|ms|prof|st|no|approx|inc|ltd|jr|sr|fig|al|z\.b|bzw|ca|usw|nr|p\.ex|sra|art|ej|bv"
 )
+_ABBREVIATION = re.compile(rf"(?:\b(?:{_SHORTENED}|[A-Za-z])|\d)\.$", re.IGNORECASE)
+_LAST_TWO = frozenset(word[-2:] for word in _SHORTENED.split("|"))
 _BULLET = re.compile(r"\s*(?:[-*•·–—+]\s+|\(?\d{1,2}[.)]\s+|[a-z]\)\s+|#{1,6}\s+)?")
 
 
@@ -32,7 +32,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
     for found in _END.finditer(text):
         end = found.end()
         if end < length and text[found.start()] == "." and end - found.start() == 1:
-            if text[end] != "\n" and _ABBREVIATION.search(text, max(start, end - 8), end):
+            if text[end] != "\n" and _is_abbreviated(text, max(start, end - 8), end):
                 after = text[end : end + 3].strip()
                 if not after[:1].isupper() or not text[end - 2 : end - 1].isdigit():
                     continue
@@ -45,6 +45,15 @@ def sentences(text: str) -> list[tuple[int, int]]:
     start = _add_pieces(spans, text, start, length)
     _add(spans, text, start, length)
     return spans
+
+
+def _is_abbreviated(text: str, start: int, end: int) -> bool:
+    """Whether the full stop before `end` belongs to an abbreviation or a number."""
+    last = text[end - 3 : end - 1]
+    # Most words end in other letters, and a word of one letter follows no letter: that is cheaper than to search.
+    if last.isalpha() and last.isascii() and last.lower() not in _LAST_TWO:
+        return False
+    return _ABBREVIATION.search(text, start, end) is not None
 
 
 def _add_pieces(spans: list[tuple[int, int]], text: str, start: int, end: int) -> int:

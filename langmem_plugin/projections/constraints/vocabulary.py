@@ -1,11 +1,11 @@
-"""The language files, compiled once: rules, guards and word lists (docs/constraints.md has the format)."""
+"""The language files, read once: rules, guards and word lists (docs/constraints.md has the format)."""
 
 from __future__ import annotations
 
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -13,10 +13,43 @@ from typing import Any
 
 from langmem_plugin.records import ConstraintKind
 
-NEVER = re.compile(r"(?!)")
-"""Matches nothing; stands for a guard that a language does not have."""
-
 _PART = re.compile(r"\{([A-Za-z_]\w*)\}")
+_BOUND = ("search", "match", "finditer", "sub", "pattern")
+
+
+class Regex:
+    """A pattern of a language file, compiled when it is first asked for anything.
+
+    A process whose first message speaks one language in a few forms compiles those and not the
+    hundreds of others. From then on `search` and the rest are the compiled pattern's own.
+    """
+
+    __slots__ = ("_compiler", "_source", *_BOUND)
+
+    search: Callable[..., re.Match[str] | None]
+    match: Callable[..., re.Match[str] | None]
+    finditer: Callable[..., Iterator[re.Match[str]]]
+    sub: Callable[..., str]
+    pattern: str
+    """The expression with its parts put in."""
+
+    def __init__(self, source: str, compiler: _Compiler | None = None) -> None:
+        self._source = source
+        self._compiler = compiler
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked for first: compiles the pattern and keeps its methods (idempotent, so threads may race)."""
+        if name not in _BOUND:
+            raise AttributeError(name)
+        source = self._source if self._compiler is None else self._compiler.fill(self._source)
+        compiled = re.compile(source)
+        for bound in _BOUND:
+            setattr(self, bound, getattr(compiled, bound))
+        return getattr(compiled, name)
+
+
+NEVER = Regex(r"(?!)")
+"""Matches nothing; stands for a guard that a language does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,7 +57,7 @@ class Rule:
     """One form in which a binding statement is made."""
 
     kind: ConstraintKind
-    pattern: re.Pattern[str]
+    pattern: Regex
     confidence: float
     attribute: str
     """What the statement sets ("home", "budget"); "" if nothing in particular; "=1" if the first group names it."""
@@ -40,8 +73,8 @@ class Rule:
     """One of them must stand in the sentence."""
     also: frozenset[str]
     """And one of these; empty if nothing more."""
-    needs: re.Pattern[str] | None
-    unless: re.Pattern[str] | None
+    needs: Regex | None
+    unless: Regex | None
     order_index: int
     """Place in the file; ties go to the earlier rule."""
 
@@ -52,13 +85,13 @@ class TakingBack:
 
     words: tuple[str, ...]
     """Text without any of which it cannot match; empty if not listed."""
-    pattern: re.Pattern[str]
+    pattern: Regex
     """Its group `topic` says what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Language:
-    """One language file, compiled."""
+    """One language file."""
 
     code: str
     spaced: bool
@@ -69,65 +102,59 @@ class Language:
     all_rules: tuple[Rule, ...]
     """In the order of the file."""
     cues: frozenset[str]
-    unless: re.Pattern[str]
+    unless: Regex
     """Before or within the match, these make the statement no assertion of the user's own."""
-    reported: re.Pattern[str]
-    reported_after: re.Pattern[str]
+    reported: Regex
+    reported_after: Regex
     """The same, after the match, where the verb comes last."""
-    authority: re.Pattern[str]
+    authority: Regex
     """Whose reported orders bind the user: a doctor, a landlord."""
-    inverted: re.Pattern[str]
+    inverted: Regex
     """Right before the match: a question or a relative clause."""
-    forbid: re.Pattern[str]
+    forbid: Regex
     """Turns an order into a prohibition."""
-    aside: re.Pattern[str]
+    aside: Regex
     """How a sentence begins that asks for nothing."""
-    one_off: re.Pattern[str]
-    temporary: tuple[tuple[re.Pattern[str], float], ...]
+    one_off: Regex
+    temporary: tuple[tuple[Regex, float], ...]
     units: Mapping[str, float]
     weekdays: tuple[str, ...]
     """From Monday on; empty if not listed."""
-    request: re.Pattern[str]
-    resume: re.Pattern[str]
-    joint: re.Pattern[str]
-    lead: re.Pattern[str]
-    tag: re.Pattern[str]
-    suspicious: re.Pattern[str]
+    request: Regex
+    resume: Regex
+    joint: Regex
+    lead: Regex
+    tag: Regex
+    suspicious: Regex
     revoke: tuple[TakingBack, ...]
     replace: tuple[TakingBack, ...]
     endings: frozenset[str]
     """Words without which no `revoke` or `replace` pattern can match; empty if not listed."""
-    amend: re.Pattern[str]
+    amend: Regex
     amending: frozenset[str] = frozenset()
     """Words without any of which `amend` cannot match; empty if not listed."""
-    value: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    value: Mapping[str, Regex] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
     """Attributes that hold one value at a time."""
     same: Mapping[str, str] = field(default_factory=dict)
     """Attributes that go by several names."""
-    changed: re.Pattern[str] = NEVER
+    changed: Regex = NEVER
     """Says that a value is another one than before."""
-    idle: re.Pattern[str] = NEVER
+    idle: Regex = NEVER
     """Words around a value that do not say what it is for."""
-    manners: re.Pattern[str] = NEVER
+    manners: Regex = NEVER
     """Words without which a statement is the same."""
-    scoped: re.Pattern[str] = NEVER
+    scoped: Regex = NEVER
     """After a value: what it is for."""
-    negative: re.Pattern[str] = NEVER
+    negative: Regex = NEVER
     stop_words: frozenset[str] = frozenset()
-
-    def may_amend(self, low: str, words: set[str]) -> bool:
-        """Whether a bare new value may stand anywhere in a message in small letters with these words."""
-        if self.amending and self.amending.isdisjoint(words):
-            return False
-        return self.amend.search(low) is not None
 
 
 _READING = threading.Lock()
 
 
 class _Compiler:
-    """Fills `{part}` names in patterns and compiles them."""
+    """Fills `{part}` names in patterns."""
 
     def __init__(self, parts: Mapping[str, str]) -> None:
         self._parts = dict(parts)
@@ -141,11 +168,9 @@ class _Compiler:
             pattern = filled
         return pattern
 
-    def regex(self, pattern: str | None, *, ignore_case: bool = False) -> re.Pattern[str]:
-        """Compiled; `NEVER` where the file gives none."""
-        if not pattern:
-            return NEVER
-        return re.compile(self.fill(pattern), re.IGNORECASE if ignore_case else 0)
+    def regex(self, pattern: str | None) -> Regex:
+        """To be compiled when it is used; `NEVER` where the file gives none."""
+        return Regex(pattern, self) if pattern else NEVER
 
 
 def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
