@@ -19,6 +19,7 @@ from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.records import Receipt, SessionKey, SessionQuery
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.protocol import Store
+from langmem_plugin.store.rotation import destroy
 from langmem_plugin.store.scan import SHORTEST, Needles, forms_of, pieces
 
 _LIMITS = (
@@ -32,6 +33,7 @@ _AT_ONCE = 100
 _ROUND = 64 << 20
 """Characters and bytes that a sweep holds in memory before it scans for them."""
 _NO_FILES = "the database keeps its files elsewhere: they were not scanned"
+_SEALED = "what copies hold of it is sealed, and can be read until the owner's key is changed or destroyed"
 _SERVER = "a Chroma server took the vectors out of its collection; its files were not scanned"
 
 
@@ -81,7 +83,8 @@ class Eraser:
                 self._let_go(key)
             if erased.keys and self._vectors is not None:
                 self._vectors.erase(erased.keys, seqs=seqs)
-        receipt = self._scan(erased, scope, now)
+        destroyed = destroy(self._store, owner) if scope == "owner" else 0
+        receipt = self._scan(erased, scope, now, destroyed=destroyed)
         for key in erased.keys:  # once more: work that was under way may have come back to them
             self._let_go(key)
         return receipt
@@ -140,7 +143,14 @@ class Eraser:
         finally:
             folder.release()
 
-    def _scan(self, erased: Erased, scope: Literal["message", "session", "owner", "expired"], now: datetime) -> Receipt:
+    def _scan(
+        self,
+        erased: Erased,
+        scope: Literal["message", "session", "owner", "expired"],
+        now: datetime,
+        *,
+        destroyed: int = 0,
+    ) -> Receipt:
         needles = _needles(erased)
         found, files, size = self._found(needles)
         elsewhere = self._store.said_in_rows(Needles(found)) if found else set()
@@ -151,6 +161,8 @@ class Eraser:
             found, files, size = self._found(needles)
             elsewhere = self._store.said_in_rows(Needles(found)) if found else set()
         limits = list(_LIMITS)
+        if self._store.sealing.ring is not None and not destroyed:
+            limits.append(_SEALED)
         if not self._store.database.path:
             limits.append(_NO_FILES)
         if self._vectors is not None and self._vectors.folder is None and self._vectors.status()["state"] != "exact":
@@ -170,6 +182,7 @@ class Eraser:
             elsewhere=len(found & elsewhere),
             left=len(found - elsewhere),
             limits=tuple(limits),
+            keys=destroyed,
         )
 
     def _found(self, needles: Needles) -> tuple[set[bytes], int, int]:

@@ -20,7 +20,9 @@ LangmemPluginError
 │   ├── StoreClosed                    the memory was closed
 │   ├── SchemaTooNew                   written by a newer release
 │   ├── StoreLost                      the server dropped what was acknowledged
+│   ├── KeyUnavailable                 no key opens what is sealed
 │   └── StoreCorrupt                   the file is not what it should be
+│       └── SealBroken                 a sealed row is not what was sealed there
 ├── VectorsLocked                      another process writes the vector index
 ├── WorkerRunning                      another process works on a SQLite file
 ├── ServerFailed                       a chat server cannot be reached, refuses or breaks off
@@ -209,6 +211,27 @@ class StoreCorrupt(StoreError):
         self.where = where
         self.why = why
         super().__init__(f"{where}: {why}; restore a backup, nothing was written")
+
+
+class SealBroken(StoreCorrupt):
+    """A sealed row does not open with its owner's key: it was changed, or brought from another place."""
+
+    def __init__(self, where: str, place: str) -> None:
+        self.place = place
+        """Table and row; nothing of what it says."""
+        super().__init__(where, f"{place} is not what was sealed there with this key")
+
+
+class KeyUnavailable(StoreError):
+    """A key that opens what is sealed cannot be had: not given, destroyed, of another ring, or not readable."""
+
+    def __init__(self, where: str, why: str, advice: str, *, key_id: str = "") -> None:
+        self.where = where
+        self.why = why
+        self.advice = advice
+        self.key_id = key_id
+        """The key's id in the ring; "" if it is not about one key."""
+        super().__init__(f"{where}: {why}; {advice}")
 
 
 class VectorsLocked(LangmemPluginError):

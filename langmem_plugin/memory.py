@@ -20,6 +20,7 @@ from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreClosed
 from langmem_plugin.expiring import Expiring, Hearing
 from langmem_plugin.keeping import Keeping
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.lasting import as_ttl
 from langmem_plugin.measures import Measure, observers
 from langmem_plugin.models import ChatModel, Embedder, Reranker
@@ -34,6 +35,7 @@ from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
 from langmem_plugin.rerankers import as_reranker
+from langmem_plugin.rotating import Rotating
 from langmem_plugin.searching import search
 from langmem_plugin.session import Session
 from langmem_plugin.spending import Ledger, Spent, remembered, spent
@@ -52,7 +54,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
+class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
     """Conversations in one database, with what is derived from them.
 
     Open it once per process with `Memory.open` and share it: it is thread-safe. Use it
@@ -138,6 +140,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
         sync: bool = False,
         background: bool = True,
         documents: DocumentSource | None = None,
+        encryption: KeyRing | None = None,
     ) -> Self:
         """Open a memory, and make its database if there is none.
 
@@ -173,12 +176,14 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
                 thread and calls no summarizer; workers (`langmem-plugin worker`) do it all.
             documents: Your own texts for each request, in every adapter: called with the message
                 and `owner=`, `session=`; see `Document.segment`. They are never stored.
+            encryption: Seal what is said under a key of its owner: a `FolderKeyRing`, or another `KeyRing`.
 
         Raises:
             InvalidSetting: An argument cannot work.
             MissingExtra: A package that the embedder needs is not installed.
             StoreUnavailable: The database cannot be opened or written.
             StoreCorrupt: The file is not a database of this package.
+            KeyUnavailable: It is written with a key ring, and none is given.
             StoreLost: A Redis server has sessions and no longer their directory.
             SchemaTooNew: A newer release wrote it.
             VectorsLocked: Another process writes the vector index.
@@ -190,7 +195,7 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding):
             raise InvalidSetting("constraints.when_full", "consolidate", "give the memory an extractor")
         counter = as_counter(model)
         chat_model, embed, judge = as_chat_model(summarizer), as_embedder(embedder), as_reranker(reranker)
-        store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s))
+        store = open_store(url, writer=writer, clock=clock, ttl=as_ttl(config.ttl_s), ring=encryption)
         try:
             index = None
             where = _place(store, vectors)
@@ -439,9 +444,5 @@ def _place(store: Store, vectors: str | Path | None) -> str | Path | None:
         return None
     if vectors is not None and isinstance(store, SqlStore) and store.database.by_owner:
         raise InvalidSetting("vectors", str(vectors), 'row-level security hides what an index is built from: "exact"')
-    return vectors or _beside(store)
-
-
-def _beside(store: Store) -> Path | None:
-    path = store.database.path
-    return None if path is None else path.with_name(path.name + ".vectors")
+    beside = store.database.path
+    return vectors or (None if beside is None else beside.with_name(beside.name + ".vectors"))

@@ -318,6 +318,8 @@ class Receipt:
     """Of those, found in a file though nothing that remains says them."""
     limits: tuple[str, ...] = ()
     """What the scan cannot reach."""
+    keys: int = 0
+    """Encryption keys that were destroyed, so that copies of what they sealed cannot be read either."""
 
     @property
     def complete(self) -> bool:

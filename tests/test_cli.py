@@ -38,6 +38,7 @@ def test_the_version(capsys):
         ("import",),
         ("verify",),
         ("rebuild",),
+        ("rotate",),
         ("eval",),
         ("eval", "overhead"),
     ],

@@ -262,3 +262,17 @@ def test_chromas_own_model_offline(monkeypatch, tmp_path):
         assert embedder.name == "chroma/all-MiniLM-L6-v2"
         with pytest.raises(ModelFailed, match="cannot be had"):
             embedder.embed(["hello"])
+
+
+def test_a_static_embedder_is_the_mean_of_its_tokens(minilm_path, tmp_path, capsys):
+    """Written from a model's table: a text's vector is the mean of its tokens' vectors, whatever their order."""
+    pytest.importorskip("sentence_transformers")
+    from langmem_plugin.evaluation import static
+
+    assert static.main([str(tmp_path / "static"), "--tokens-of", minilm_path]) == 0
+    assert "30522 tokens of 384 numbers" in capsys.readouterr().out
+    embedder = as_embedder(tmp_path / "static")
+    dog, cat, both, turned = embedder.embed(["dog", "cat", "dog cat", "cat dog"])
+    assert np.allclose(both, turned, atol=1e-6)
+    assert both @ dog > 0.7 < both @ cat
+    assert dog @ cat < 0.9

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from langmem_plugin.config import RecallConfig
 from langmem_plugin.errors import InvalidSetting, ModelFailed
 from langmem_plugin.evaluation.index import ListIndex
+from langmem_plugin.in_time import FAILURES, PAUSE_S
 from langmem_plugin.messages import assistant, user
-from langmem_plugin.recall.in_time import FAILURES, PAUSE_S
 from langmem_plugin.recall.meaning import QueryVectors
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.recall.when import find_span

@@ -14,9 +14,9 @@ from langmem_plugin import Memory, MemoryConfig
 from langmem_plugin.config import Budget, RecallConfig
 from langmem_plugin.errors import InvalidSetting, MissingExtra, ModelFailed
 from langmem_plugin.evaluation.index import ListIndex
+from langmem_plugin.in_time import FAILURES, PAUSE_S
 from langmem_plugin.messages import assistant, user
 from langmem_plugin.models import Reranker
-from langmem_plugin.recall.in_time import FAILURES, PAUSE_S
 from langmem_plugin.recall.indexed import embedded_text
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.recall.reranking import BATCH, CACHE_SIZE, Reranking, deal

@@ -86,7 +86,7 @@ def opened(table, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def open_index(where=tmp_path / "vectors", **settings):
-            index = VectorIndex(table, MODEL, where, **{"exact_max": 0, **settings})
+            index = VectorIndex(table, MODEL, where, **{"exact_max": 0, "deadline_s": WAIT_S, **settings})
             stack.callback(index.close)
             return index
 
@@ -245,7 +245,7 @@ def test_it_opens_again_without_work(table, query, tmp_path):
     """After a clean close the files are used as they are; what was stored meanwhile is added."""
     for extra in (0, 0, 10):
         fill(table, BOB, extra, seed=8)
-        index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+        index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
         assert index.wait(WAIT_S)
         same(index.search(BOB, query, k=20), oracle(table, BOB, query, 20))
         status = index.status()
@@ -257,12 +257,12 @@ def test_it_opens_again_without_work(table, query, tmp_path):
 
 def test_a_restored_database_is_noticed(table, query, tmp_path):
     """As many vectors as before, but others: the index takes the stored ones."""
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
     table.forget(ANN)
     fill(table, ANN, 300, seed=42)
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
     assert index.status()["answers"] == {"chroma": 1}
@@ -271,10 +271,10 @@ def test_a_restored_database_is_noticed(table, query, tmp_path):
 
 def test_a_model_has_vectors_of_its_own(table, query, tmp_path):
     """Another model never sees this one's vectors, in the same folder."""
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
-    other = VectorIndex(table, "another", tmp_path, exact_max=0)
+    other = VectorIndex(table, "another", tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert other.wait(WAIT_S)
     assert not len(other.search(ANN, query, k=5)[0])
     other.close()
@@ -301,7 +301,7 @@ def test_few_files_and_no_thread_are_left(table, tmp_path, opened):
 
     before, threads = descriptors(), threading.active_count()
     for _ in range(3):
-        index = VectorIndex(table, MODEL, tmp_path / "other", exact_max=0)
+        index = VectorIndex(table, MODEL, tmp_path / "other", exact_max=0, deadline_s=WAIT_S)
         assert index.wait(WAIT_S)
         for number in range(50):
             index.search(SessionKey("many", str(number)), np.ones(DIMENSIONS, np.float32) / 32**0.5, k=1)
@@ -325,11 +325,11 @@ def test_closed_means_closed(table, query, opened):
 def test_closing_while_it_comes_up(table, tmp_path):
     """Closing at any moment of the start leaves a folder that the next one opens."""
     for pause in (0.0, 0.05, 0.2, 0.4):
-        index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+        index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
         index.search(ANN, np.ones(DIMENSIONS, np.float32), k=1)
         time.sleep(pause)
         index.close()
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
 
@@ -400,7 +400,7 @@ def sound(tmp_path_factory):
     fill(table, ANN, 800)
     fill(table, BOB, 500)
     folder = tmp_path_factory.mktemp("sound")
-    index = VectorIndex(table, MODEL, folder, exact_max=0)
+    index = VectorIndex(table, MODEL, folder, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
     return table, folder
@@ -414,7 +414,7 @@ def test_damage_after_a_clean_close_is_healed(sound, query, tmp_path):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)
         spoil(copy / file)
-        index = VectorIndex(table, MODEL, copy, exact_max=0)
+        index = VectorIndex(table, MODEL, copy, exact_max=0, deadline_s=WAIT_S)
         same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
         assert index.wait(WAIT_S), (file, name, index.status())
         same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
@@ -437,7 +437,7 @@ def test_damage_after_a_crash_is_healed(sound, query, tmp_path):
         shutil.copytree(folder, copy)
         (copy / "clean.json").unlink()
         spoil(copy / file)
-        index = VectorIndex(table, MODEL, copy, exact_max=0)
+        index = VectorIndex(table, MODEL, copy, exact_max=0, deadline_s=WAIT_S)
         same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
         assert index.wait(WAIT_S), (file, name, index.status())
         for key in (ANN, BOB):
@@ -453,7 +453,7 @@ def test_a_crash_alone_costs_no_rebuild(sound, query, tmp_path):
     table, folder = sound
     shutil.copytree(folder, tmp_path / "copy")
     (tmp_path / "copy" / "clean.json").unlink()
-    index = VectorIndex(table, MODEL, tmp_path / "copy", exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path / "copy", exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
     assert index.status()["rebuilds"] == 0
@@ -485,7 +485,7 @@ for first in range(1, 4_000, 20):
             writer.stdout.readline()
             time.sleep(pause)
             writer.kill()
-        index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+        index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
         assert index.wait(WAIT_S), index.status()
         same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
         assert index.status()["answers"] == {"chroma": 1}
@@ -608,12 +608,12 @@ def test_erased_vectors_are_in_no_file(sound, query, tmp_path):
     fill(table, BOB, 500)
     gone = [row.tobytes() for row in table.vectors(ANN, MODEL)[1]]
     kept = [row.tobytes() for row in table.vectors(BOB, MODEL)[1]]
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
     held = bytes_of(tmp_path)
     assert sum(row in held for row in gone) > 0
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     table.forget(ANN)
     index.erase([ANN])
     assert index.wait(WAIT_S)  # while it is built anew, its files hold memory that was used before
@@ -642,7 +642,7 @@ def test_no_used_memory_reaches_the_files(query, tmp_path):
     table = MemoryVectorTable()
     slots = 0
     for opened_again in range(3):
-        index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+        index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
         assert index.wait(WAIT_S)
         for first in range(opened_again * 500 + 1, opened_again * 500 + 500, 100):
             fill(table, ANN, 100, seed=first)
@@ -670,12 +670,12 @@ def test_removed_sessions_are_not_found(table, query, opened):
 
 def test_sessions_forgotten_while_closed_leave_the_files(table, query, tmp_path):
     """What was forgotten while nobody had the index open is gone from it when it is next up."""
-    VectorIndex(table, MODEL, tmp_path, exact_max=0).close()
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S).close()
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     index.close()
     table.forget(ANN)
-    index = VectorIndex(table, MODEL, tmp_path, exact_max=0)
+    index = VectorIndex(table, MODEL, tmp_path, exact_max=0, deadline_s=WAIT_S)
     deadline = time.monotonic() + WAIT_S
     while (index.wait(WAIT_S), index.status()["rebuilds"])[1] == 0 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -690,7 +690,7 @@ def test_no_owner_and_no_text_reaches_the_files(tmp_path, minilm):
     table = MemoryVectorTable()
     key = SessionKey("owner-canary", "session-canary")
     table.commit(key, user("text-canary: my flat is number 12"))
-    index = VectorIndex(table, minilm.name, tmp_path, exact_max=0)
+    index = VectorIndex(table, minilm.name, tmp_path, exact_max=0, deadline_s=WAIT_S)
     assert index.wait(WAIT_S)
     while VectorProjection(table, minilm, index, text=said).advance(key):
         pass
@@ -747,9 +747,9 @@ def test_a_server_shared_by_two(server, table, query):
     url, _, _ = server
     strangers = MemoryVectorTable()
     fill(strangers, ANN, 50, seed=1_000)
-    one = VectorIndex(table, MODEL, url, namespace="db", exact_max=0)
-    two = VectorIndex(table, MODEL, url, namespace="db", exact_max=0)
-    other = VectorIndex(strangers, MODEL, url, namespace="other", exact_max=0)
+    one = VectorIndex(table, MODEL, url, namespace="db", exact_max=0, deadline_s=WAIT_S)
+    two = VectorIndex(table, MODEL, url, namespace="db", exact_max=0, deadline_s=WAIT_S)
+    other = VectorIndex(strangers, MODEL, url, namespace="other", exact_max=0, deadline_s=WAIT_S)
     try:
         assert one.wait(WAIT_S)
         assert two.wait(WAIT_S)
@@ -777,7 +777,7 @@ def test_a_server_that_goes_away(server, query):
     url, stop, start = server
     table = MemoryVectorTable()
     fill(table, ANN, 300)
-    index = VectorIndex(table, MODEL, url, namespace="away", exact_max=0)
+    index = VectorIndex(table, MODEL, url, namespace="away", exact_max=0, deadline_s=WAIT_S)
     try:
         assert index.wait(WAIT_S)
         stop()
@@ -799,7 +799,7 @@ def test_a_server_that_goes_away(server, query):
 
 def test_no_server_at_all(table, query):
     """An address where nobody answers does not fail a question, and says why it is down."""
-    index = VectorIndex(table, MODEL, "http://127.0.0.1:9", exact_max=0)
+    index = VectorIndex(table, MODEL, "http://127.0.0.1:9", exact_max=0, deadline_s=WAIT_S)
     same(index.search(ANN, query, k=20), oracle(table, ANN, query, 20))
     assert not index.wait(WAIT_S)
     assert index.status()["last_error"]
@@ -828,7 +828,7 @@ def test_a_session_is_embedded_and_found(tmp_path, minilm):
         assistant("Your flight is TP 513."),
     )
     for exact_max in (0, 100):
-        index = VectorIndex(table, minilm.name, tmp_path, exact_max=exact_max)
+        index = VectorIndex(table, minilm.name, tmp_path, exact_max=exact_max, deadline_s=WAIT_S)
         assert index.wait(WAIT_S)
         advance(VectorProjection(table, minilm, index, text=said, batch=2), ANN)
         seqs, cosines = index.search(ANN, embed_query(minilm, "Which food must she not eat?"), k=5)

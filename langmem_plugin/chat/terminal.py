@@ -12,6 +12,7 @@ from langmem_plugin.chat.talk import Talk
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.display import Console, Text, console
 from langmem_plugin.errors import LangmemPluginError, ServerFailed
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Role
 
@@ -38,6 +39,7 @@ class Settings:
     tokenizer: str | None = None
     """Whose tokens are counted; the model's by its name if None."""
     embedder: str | None = None
+    encryption: KeyRing | None = None
 
 
 def run(settings: Settings, *, read: Callable[[str], str] = input, out: Console | None = None) -> int:
@@ -72,6 +74,7 @@ def _open(settings: Settings, server: ChatServer) -> Memory:
         model=settings.tokenizer or settings.model,
         summarizer=server if settings.summarize else None,
         embedder=settings.embedder,
+        encryption=settings.encryption,
     )
 
 

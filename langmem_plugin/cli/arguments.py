@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from langmem_plugin.cli import commands, conforming, rebuilding, storing, working
+from langmem_plugin.cli import commands, conforming, keys, rebuilding, storing, working
 from langmem_plugin.cli.evaluations import EVALUATIONS
 
 _EXAMPLES = """\
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     rebuilding.add_rebuild(kinds.add_parser("rebuild", help="derive keywords, constraints and summaries again"))
     working.add_worker(kinds.add_parser("worker", help="work behind the conversations of other processes"))
     storing.add_sweep(kinds.add_parser("sweep", help="forget the sessions whose time to live is over"))
+    keys.add_rotate(kinds.add_parser("rotate", help="give owners of an encrypted database new keys"))
     storing.add_row_security(
         kinds.add_parser("row-security", help="PostgreSQL: let a role see one owner's rows at a time")
     )
@@ -75,6 +76,7 @@ def _chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--session", default="chat", metavar="ID", help="whose conversation to go on with (chat)")
     chat.add_argument("--owner", default=os.environ.get("USER") or "user", metavar="NAME", help="whose data (you)")
     chat.add_argument("--database", metavar="URL", help="sqlite:///file.db (~/.langmem-plugin/chat.db)")
+    keys.add_keys(chat)
     chat.add_argument("--budget", type=_positive, default=4_000, metavar="N", help="tokens of a request (4000)")
     chat.add_argument("--system", default="", metavar="TEXT", help="the system prompt")
     chat.add_argument("--api-key", metavar="KEY", help="if the server wants one (OPENAI_API_KEY)")
@@ -92,6 +94,7 @@ def _inspect(look: argparse.ArgumentParser) -> None:
         "request it gives now, its constraints with where each was said, the end of its window."
     )
     look.add_argument("url", metavar="URL", help="sqlite:///file.db")
+    keys.add_keys(look)
     look.add_argument("session", nargs="?", metavar="SESSION", help="one session")
     look.add_argument("--owner", metavar="NAME", help="whose; needed where several owners have that session")
     look.add_argument("--at", type=_version, metavar="VERSION", help="the request as the session gave it at a version")
@@ -108,6 +111,7 @@ def _serve(site: argparse.ArgumentParser) -> None:
         "--write is given. It asks for no password: who can log in to this machine can see it."
     )
     site.add_argument("url", metavar="URL", help="sqlite:///file.db")
+    keys.add_keys(site)
     site.add_argument("--port", type=int, default=8_377, metavar="N", help="0 for any that is free (8377)")
     site.add_argument("--write", action="store_true", help="let constraints be confirmed and revoked")
     site.add_argument("--budget", type=_positive, metavar="N", help="tokens of a request (7000)")

@@ -34,6 +34,7 @@ def demo(arguments: argparse.Namespace) -> int:
 def chat(arguments: argparse.Namespace) -> int:
     """The terminal chat."""
     from langmem_plugin.chat.terminal import Settings, run
+    from langmem_plugin.cli.keys import ring_of
 
     database = arguments.database
     if database is None:
@@ -58,6 +59,7 @@ def chat(arguments: argparse.Namespace) -> int:
             summarize=arguments.summarize,
             tokenizer=arguments.tokenizer,
             embedder=arguments.embedder,
+            encryption=ring_of(arguments),
         )
     )
 

@@ -21,13 +21,18 @@ def _overhead_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--budget", type=int, default=4_000, metavar="N", help="tokens of a request (4000)")
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="turns timed at each length (50)")
+    parser.add_argument("--encrypted", action="store_true", help="on an encrypted database")
 
 
 def _overhead(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.evaluation import overhead
 
     results = overhead.measure(
-        sorted(arguments.messages), budget=arguments.budget, rounds=arguments.rounds, progress=progress
+        sorted(arguments.messages),
+        budget=arguments.budget,
+        rounds=arguments.rounds,
+        encrypted=arguments.encrypted,
+        progress=progress,
     )
     return overhead.to_markdown(results), [asdict(result) for result in results]
 

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from langmem_plugin.cli.keys import ring_of
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request import Context
 from langmem_plugin.context.request_html import provenance, state_of
@@ -28,7 +29,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     if arguments.session is None and (arguments.at is not None or arguments.why is not None):
         raise InvalidSetting("SESSION", None, "--at and --why need a session")
     budget = Budget(max_tokens=arguments.budget, completion=0) if arguments.budget else None
-    with opened(arguments.url, model=arguments.model, budget=budget) as engine:
+    with opened(arguments.url, model=arguments.model, budget=budget, encryption=ring_of(arguments)) as engine:
         if arguments.session is None:
             _sessions(engine, arguments)
             return 0

@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from langmem_plugin.cli.keys import ring_of
 from langmem_plugin.cli.storing import add_database, tell_messages
 
 
@@ -25,7 +26,7 @@ def verify_command(arguments: argparse.Namespace) -> int:
     """Compare, and print what differs."""
     from langmem_plugin.memory import Memory
 
-    with Memory.open(arguments.database) as memory:
+    with Memory.open(arguments.database, encryption=ring_of(arguments)) as memory:
         found = memory.verify(owner=arguments.owner, session=arguments.session, progress=tell_messages)
     if arguments.json:
         print(json.dumps(asdict(found) | {"sound": found.sound}, indent=2))
@@ -63,7 +64,9 @@ def rebuild_command(arguments: argparse.Namespace) -> int:
     if "vectors" in parts and not arguments.embedder:
         raise InvalidSetting("--embedder", None, "name the embedder whose vectors the index holds")
     embedder = arguments.embedder if "vectors" in parts else None
-    with Memory.open(arguments.database, embedder=embedder, vectors=arguments.vectors) as memory:
+    with Memory.open(
+        arguments.database, embedder=embedder, vectors=arguments.vectors, encryption=ring_of(arguments)
+    ) as memory:
         from_log = [part for part in parts if part != "vectors"]
         if from_log:
             done = memory.rebuild(*from_log, owner=arguments.owner, session=arguments.session, progress=tell_messages)

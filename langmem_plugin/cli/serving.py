@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from langmem_plugin.cli.keys import ring_of
 from langmem_plugin.config import Budget
 from langmem_plugin.context.request_html import request_html
 from langmem_plugin.engine import Engine
@@ -74,7 +75,7 @@ class Site(ThreadingHTTPServer):
 def serve(arguments: argparse.Namespace) -> int:
     """Show the memory until Ctrl-C."""
     budget = Budget(max_tokens=arguments.budget, completion=0) if arguments.budget else None
-    with opened(arguments.url, model=arguments.model, budget=budget) as engine:
+    with opened(arguments.url, model=arguments.model, budget=budget, encryption=ring_of(arguments)) as engine:
         try:
             site = Site(engine, port=arguments.port, write=arguments.write)
         except OSError as error:

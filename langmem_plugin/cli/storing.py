@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+from langmem_plugin.cli.keys import add_keys, ring_of
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.formats.files import FileFormat
 from langmem_plugin.records import OwnerInfo, Receipt, SessionInfo, SessionOrder
@@ -39,7 +40,7 @@ def forget_command(arguments: argparse.Namespace) -> int:
     message: str | int | None = arguments.message
     if message is not None and arguments.message.startswith("#") and arguments.message[1:].isdecimal():
         message = int(arguments.message[1:])
-    with Memory.open(arguments.database, vectors=arguments.vectors) as memory:
+    with Memory.open(arguments.database, vectors=arguments.vectors, encryption=ring_of(arguments)) as memory:
         receipt = memory.forget(
             owner=arguments.owner, session=arguments.session, message=message, whole_turn=arguments.whole_turn
         )
@@ -53,6 +54,8 @@ def _print_receipt(receipt: Receipt) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in receipt.counts.items()) or "nothing: it was not there"
     print(f"forgot {rows}")
     print(f"looked for {receipt.strings} byte strings in {receipt.files} files of {receipt.bytes:,} bytes")
+    if receipt.keys:
+        print(f"destroyed keys: {receipt.keys}")
     print(f"left: {receipt.left}; still said by others: {receipt.elsewhere}")
     for limit in receipt.limits:
         print(f"not covered: {limit}")
@@ -74,6 +77,7 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
         "anything was left."
     )
     sweep.add_argument("url", metavar="URL", help="sqlite:///file.db or postgresql://...")
+    add_keys(sweep)
     sweep.add_argument("--vectors", metavar="WHERE", help="the index, if it is not beside the database")
     sweep.add_argument("--receipts", type=Path, metavar="FILE", help="write the receipts there, as JSON Lines")
     sweep.set_defaults(run=sweep_command)
@@ -83,7 +87,7 @@ def sweep_command(arguments: argparse.Namespace) -> int:
     """Forget what is over, and print the receipts."""
     from langmem_plugin.memory import Memory
 
-    with Memory.open(arguments.url, vectors=arguments.vectors) as memory:
+    with Memory.open(arguments.url, vectors=arguments.vectors, encryption=ring_of(arguments)) as memory:
         receipts = memory.sweep(progress=lambda done: print(f"{done:,} sessions", file=sys.stderr))
     if not receipts:
         print("no session's time is over")
@@ -118,6 +122,7 @@ def add_sessions(sessions: argparse.ArgumentParser) -> None:
     """The arguments of `sessions`."""
     sessions.description = "List owners with their counts, or the sessions of one; nothing is changed."
     sessions.add_argument("url", metavar="URL", help="sqlite:///file.db or postgresql://...")
+    add_keys(sessions)
     sessions.add_argument("--owner", metavar="NAME", help="the sessions of this one (all owners)")
     sessions.add_argument("--prefix", default="", metavar="TEXT", help="names that begin so")
     sessions.add_argument("--order", default="created", choices=get_args(SessionOrder), help="of sessions (created)")
@@ -134,7 +139,7 @@ def sessions_command(arguments: argparse.Namespace) -> int:
 
     page: dict[str, Any] = {"prefix": arguments.prefix, "limit": arguments.limit, "offset": arguments.offset}
     found: Sequence[OwnerInfo | SessionInfo]
-    with Memory.open(arguments.url) as memory:
+    with Memory.open(arguments.url, encryption=ring_of(arguments)) as memory:
         if arguments.owner is None:
             found = memory.owners(**page)
         else:
@@ -186,7 +191,7 @@ def export_command(arguments: argparse.Namespace) -> int:
 
     if arguments.session is not None and arguments.owner is None:
         raise InvalidSetting("--owner", None, "name the owner of the session")
-    with Memory.open(arguments.database) as memory:
+    with Memory.open(arguments.database, encryption=ring_of(arguments)) as memory:
         write = memory.export_lines if arguments.format == "jsonl" else memory.export_conversations
         lines = write(owner=arguments.owner, session=arguments.session, progress=tell_messages)
         if arguments.file == "-":
@@ -219,7 +224,7 @@ def import_command(arguments: argparse.Namespace) -> int:
     """Read sessions in."""
     from langmem_plugin.memory import Memory
 
-    with Memory.open(arguments.database) as memory:
+    with Memory.open(arguments.database, encryption=ring_of(arguments)) as memory:
         found = memory.import_file(
             sys.stdin if arguments.file == "-" else arguments.file,
             owner=arguments.owner,
@@ -237,5 +242,6 @@ def tell_messages(messages: int) -> None:
 
 
 def add_database(command: argparse.ArgumentParser) -> None:
-    """The argument that names the database."""
+    """The arguments that name the database and its keys."""
     command.add_argument("--database", required=True, metavar="URL", help="sqlite:///file.db or postgresql://...")
+    add_keys(command)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.cli.keys import add_keys, ring_of
 from langmem_plugin.config import MemoryConfig
 from langmem_plugin.errors import InvalidSetting
 
@@ -38,6 +39,7 @@ def add_worker(worker: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         help="a function of yours that returns keyword arguments of Memory.open: summarizer, embedder, config...",
     )
+    add_keys(worker)
     worker.add_argument("--config", type=Path, metavar="FILE", help="a MemoryConfig as JSON: the one the servers use")
     worker.add_argument("--base-url", metavar="URL", help="an OpenAI-style server for --summarizer and --extractor")
     worker.add_argument("--summarizer", metavar="NAME", help="its model that writes summaries (extracts without)")
@@ -82,6 +84,8 @@ def work(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {"vectors": "exact", **_used(arguments.use)}
+    if (ring := ring_of(arguments)) is not None:
+        settings["encryption"] = ring
     if arguments.config is not None:
         try:
             text = arguments.config.read_text(encoding="utf-8")

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
 from pathlib import Path
+from typing import Any
 
 from langmem_plugin.config import Budget, MemoryConfig
+from langmem_plugin.keyring import FolderKeyRing
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
 
@@ -59,6 +61,7 @@ def measure(
     budget: int = 4_000,
     rounds: int = 50,
     fill: int = 1,
+    encrypted: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> list[Overhead]:
     """Fill a session on a SQLite file, then time turns of two messages and the requests between them.
@@ -72,12 +75,13 @@ def measure(
         budget: Tokens of a request.
         rounds: Turns that are timed at each length.
         fill: Exchanges that one transaction writes while the session is filled; requests are built as seldom.
+        encrypted: Seal what is said, with a key ring in a folder beside the database.
         progress: Called with a line now and then.
     """
     chance = random.Random(7)  # noqa: S311 - the same conversation each time
     config = MemoryConfig(budget=Budget(max_tokens=budget, completion=0))
     results = []
-    with tempfile.TemporaryDirectory() as folder, Memory.open(_url(folder), config=config) as memory:
+    with tempfile.TemporaryDirectory() as folder, Memory.open(**_settings(folder, config, encrypted)) as memory:
         session = memory.session("bench", owner="bench")
         written = 0
         for length in lengths:
@@ -102,7 +106,7 @@ def measure(
                 contexts.append((between - started) * 1_000)
                 adds.append((ended - between) * 1_000)
                 written += 2
-            with Memory.open(_url(folder), config=config) as opened:
+            with Memory.open(**_settings(folder, config, encrypted)) as opened:
                 started = time.perf_counter()
                 opened.session("bench", owner="bench").context(said(chance) + "?")
                 first = (time.perf_counter() - started) * 1_000
@@ -134,8 +138,9 @@ def to_markdown(results: Sequence[Overhead]) -> str:
     return "\n".join(lines)
 
 
-def _url(folder: str) -> str:
-    return f"sqlite:///{Path(folder) / 'm.db'}"
+def _settings(folder: str, config: MemoryConfig, encrypted: bool) -> dict[str, Any]:
+    ring = FolderKeyRing(Path(folder) / "keys") if encrypted else None
+    return {"url": f"sqlite:///{Path(folder) / 'm.db'}", "config": config, "encryption": ring}
 
 
 def said(chance: random.Random) -> str:

@@ -149,7 +149,7 @@ def measure(
             if progress and done % 5_000 < _POURED:
                 progress(f"{done} of {stored} vectors in Chroma")
         build_s = time.perf_counter() - started
-        index = VectorIndex(table, MODEL, Path(folder) / "vectors", exact_max=0)
+        index = VectorIndex(table, MODEL, Path(folder) / "vectors", exact_max=0, deadline_s=60.0)
         index.wait()
         try:
             found = []

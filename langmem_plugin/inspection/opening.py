@@ -11,6 +11,7 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.engine import Engine
 from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.recall.recaller import Recaller
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.opening import open_store
@@ -23,7 +24,12 @@ def _utc_now() -> datetime:
 
 @contextmanager
 def opened(
-    url: str, *, model: str = "gpt-4o", budget: Budget | None = None, clock: Callable[[], datetime] = _utc_now
+    url: str,
+    *,
+    model: str = "gpt-4o",
+    budget: Budget | None = None,
+    clock: Callable[[], datetime] = _utc_now,
+    encryption: KeyRing | None = None,
 ) -> Iterator[Engine]:
     """An engine for reading; recall is by keyword.
 
@@ -32,8 +38,10 @@ def opened(
         model: Whose tokens are counted.
         budget: Limits of the requests that are built; the defaults if not given.
         clock: The present moment.
+        encryption: The key ring, if the database is encrypted.
 
     Raises:
+        KeyUnavailable: The database is encrypted, and there is no ring.
         InvalidSetting: `sqlite://` names a database that ends with its process.
         StoreUnavailable: There is no such database.
     """
@@ -42,7 +50,7 @@ def opened(
         raise InvalidSetting("url", url, "a memory without a file ends with its process; name a file")
     if url.startswith(prefix) and not Path(url.removeprefix(prefix).partition("?")[0]).is_file():
         raise StoreUnavailable(url, "there is no such file", "check the path; four slashes begin an absolute one")
-    store = open_store(url)
+    store = open_store(url, ring=encryption)
     try:
         config = MemoryConfig(budget=budget) if budget is not None else MemoryConfig()
         yield Engine(

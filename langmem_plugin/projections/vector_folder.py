@@ -62,7 +62,22 @@ class VectorFolder:
         return self.path / str(generation)
 
     def fresh(self) -> int:
-        """The number of a new, empty generation that does not count yet."""
+        """The number of a new, empty generation that does not count yet; the folder too, if somebody removed it.
+
+        Raises:
+            VectorsLocked: It was removed, and another process made one in its place.
+            OSError: It cannot be made.
+        """
+        if not (self.path / "lock").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+", encoding="ascii")
+            try:
+                self._claim(lock)
+            except BaseException:
+                lock.close()
+                raise
+            self.release()
+            self._lock = lock
         number = max((int(name) for name in self._numbered()), default=0) + 1
         self.folder(number).mkdir()
         return number

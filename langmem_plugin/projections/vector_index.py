@@ -13,6 +13,7 @@ import numpy as np
 
 from langmem_plugin.errors import StoreClosed, StoreUnavailable
 from langmem_plugin.projections.chroma_index import ChromaIndex, server_address
+from langmem_plugin.projections.chroma_search import ChromaSearch
 from langmem_plugin.projections.exact_index import ExactIndex, nearest
 from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_repair import agrees, complete, is_sound, pour
@@ -39,7 +40,7 @@ class VectorIndex:
     """The vectors of every session of one embedding model, searchable.
 
     Small sessions are searched exactly, large ones by Chroma; where Chroma is not ready,
-    failed or found too little, exact search answers. Each hit of Chroma's is read again
+    late, failed or found too little, exact search answers. Each hit of Chroma's is read again
     from the stored vectors: what is not stored for that session is dropped, and the
     cosines are those of the stored vectors. Exact search reads its best hits again, and
     starts afresh if another process changed them.
@@ -56,6 +57,7 @@ class VectorIndex:
         *,
         namespace: str = "",
         exact_max: int = EXACT_MAX,
+        deadline_s: float = 0.5,
         cache_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         """Claim the folder; Chroma itself is not touched yet.
@@ -66,6 +68,7 @@ class VectorIndex:
             where: Chroma's folder, or http://host:port of a Chroma server; None: exact alone.
             namespace: Tells databases apart that share a Chroma server.
             exact_max: Sessions of up to so many vectors are searched exactly.
+            deadline_s: So long Chroma is waited for; then exact search answers.
             cache_bytes: Memory for the vectors of sessions lately searched.
 
         Raises:
@@ -77,6 +80,7 @@ class VectorIndex:
         self._model = model
         self._namespace = namespace
         self._exact_max = exact_max
+        self._by_chroma = ChromaSearch(self._fail, deadline_s=deadline_s)
         self._exact = ExactIndex(table, model, max_bytes=cache_bytes)
         self._url: str | None = None
         self._folder: VectorFolder | None = None
@@ -93,14 +97,11 @@ class VectorIndex:
         self._generation: int | None = None
         self._thread: threading.Thread | None = None
         self._missed: set[SessionKey] = set()
-        self._wipes = 0
-        self._wiped = 0
-        self._failures = 0
+        self._wipes = self._wiped = self._failures = self._rebuilds = 0
         self._retry_s = _FIRST_RETRY_S
         self._retry_at = 0.0
         self._error = ""
         self._answers: Counter[str] = Counter()
-        self._rebuilds = 0
         self._progress: Progress | None = None
 
     def search(self, key: SessionKey, vector: Vectors, *, k: int, before: int | None = None) -> tuple[Seqs, Vectors]:
@@ -121,12 +122,9 @@ class VectorIndex:
         """
         self._wake()
         if k > 0 and (chroma := self._chroma_for(key)) is not None:
-            try:
-                # Some more: with the cosines of the stored vectors the order is exact again.
-                near = chroma.search(key, vector, k=k + _SAMPLE, before=before)
-            except Exception as error:  # noqa: BLE001 - Chroma raises anything; exact search answers
-                self._fail(chroma, error)
-            else:
+            # Some more: with the cosines of the stored vectors the order is exact again.
+            near = self._by_chroma.ask(chroma, key, vector, k=k + _SAMPLE, before=before)
+            if near is not None:
                 self._retry_s = _FIRST_RETRY_S
                 seqs, cosines = nearest(*self._table.vectors_of(key, self._model, near.tolist()), vector, k)
                 if len(seqs) == k:
@@ -336,6 +334,7 @@ class VectorIndex:
 
     def _bring_up(self) -> None:
         wipe = self._wipes
+        self._by_chroma.begin()
         with self._writing:
             self._shut_chroma(clean=False)
         if self._url is not None:

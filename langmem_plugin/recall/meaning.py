@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from langmem_plugin.embedders import embed_query
+from langmem_plugin.in_time import InTime
 from langmem_plugin.models import Embedder
-from langmem_plugin.recall.in_time import InTime
 
 Vector = npt.NDArray[np.float32]
 

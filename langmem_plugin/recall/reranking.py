@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from langmem_plugin.in_time import InTime, Late
 from langmem_plugin.models import Reranker
 from langmem_plugin.recall.bm25 import Floats
-from langmem_plugin.recall.in_time import InTime, Late
 from langmem_plugin.recall.meaning import shorten
 from langmem_plugin.rerankers import checked
 

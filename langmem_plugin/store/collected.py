@@ -9,6 +9,7 @@ from typing import Any
 from langmem_plugin.messages import Message
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.keeping import Erased
+from langmem_plugin.store.sealing import MARK
 
 _NOT_SAID = {"role", "id", "tool_call_id"}
 """Fields of a message that its tombstone keeps."""
@@ -31,6 +32,19 @@ class Collected:
         self._counts[table] += 1
         self._messages.append(Message.from_json(body).text)
         self._strings.update(dict.fromkeys(_leaves({k: v for k, v in body.items() if k not in _NOT_SAID})))
+
+    def sealed(self, table: str, text: str, body: dict[str, Any] | None) -> None:
+        """A message as its JSON and as it was kept; None where no key opens it any more."""
+        if body is not None:
+            self.message(body, table)
+        else:
+            self._counts[table] += 1
+        self.kept(text)
+
+    def kept(self, text: str) -> None:
+        """A text as it was kept: what the files are searched for if it was sealed."""
+        if text.startswith(MARK):
+            self._strings[text] = None
 
     def erased(self) -> Erased:
         """All of it."""

@@ -26,11 +26,14 @@ from langmem_plugin.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.store import schema
 from langmem_plugin.store.claims import Claims, FileClaims
 from langmem_plugin.store.file_turn import Errands
 from langmem_plugin.store.migrations import migrate
 from langmem_plugin.store.rows import utc_now
+from langmem_plugin.store.sealing import Sealing
+from langmem_plugin.store.sealing_note import note_sealed
 from langmem_plugin.store.shared_write import SharedWrites
 from langmem_plugin.store.write_lock import WriteLock
 
@@ -53,19 +56,28 @@ class SqlDatabase:
     a power cut (guarantee G4).
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        ttl: timedelta | None = None,
+        ring: KeyRing | None = None,
+    ) -> None:
         """Open it, and bring its schema up to date.
 
         Args:
             url: Its address.
             clock: The present moment, by which sessions end.
             ttl: What a session that begins here lives on after each write; None: no end.
+            ring: The keys that seal what is written, and open what was sealed.
         """
         self.by_owner = False
         """Whether the database shows one owner's rows at a time."""
-        self._options = {"langmem_clock": clock, "langmem_ttl": ttl}
         self._url = self._parse(url)
         self.url = self._url.render_as_string(hide_password=True)
+        self.sealing = Sealing(ring, where=self.url)
+        self._options = {"langmem_clock": clock, "langmem_ttl": ttl, "langmem_sealing": self.sealing}
         self.path = _file_of(self._url)
         self._closed = False
         self._shared = _Shared()
@@ -164,6 +176,12 @@ class SqlDatabase:
             connection.close()
             raise
         return connection
+
+    def settle(self) -> None:
+        """Wait until every write that is under way now has ended; the next one waits for it anyway here."""
+
+    def hold_sessions(self, connection: Connection) -> None:
+        """Let nobody begin a session before this transaction ends; writers wait for each other anyway here."""
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
@@ -290,19 +308,21 @@ class SqlDatabase:
     def _migrate(self) -> None:
         with self.write() as connection:
             self._lock_schema(connection)
-            if connection.dialect.has_table(connection, "meta"):
-                found = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema"))
-                if found is not None and int(found) > schema.SCHEMA:
-                    raise SchemaTooNew(found=int(found), known=schema.SCHEMA)
-                for step in migrate(connection, int(found or 0)):
-                    _log.info("schema %d: %s", step.to, step.name)
-                    connection.execute(
-                        schema.meta.update().where(schema.meta.c.key == "schema").values(value=str(step.to))
-                    )
-                return
-            schema.metadata.create_all(connection)
-            for key, value in (("schema", str(schema.SCHEMA)), ("instance", uuid4().hex)):
-                connection.execute(schema.meta.insert().values(key=key, value=value))
+            self._bring_up(connection)
+            note_sealed(connection, self.sealing)
+
+    def _bring_up(self, connection: Connection) -> None:
+        if connection.dialect.has_table(connection, "meta"):
+            found = connection.scalar(select(schema.meta.c.value).where(schema.meta.c.key == "schema"))
+            if found is not None and int(found) > schema.SCHEMA:
+                raise SchemaTooNew(found=int(found), known=schema.SCHEMA)
+            for step in migrate(connection, int(found or 0)):
+                _log.info("schema %d: %s", step.to, step.name)
+                connection.execute(schema.meta.update().where(schema.meta.c.key == "schema").values(value=str(step.to)))
+            return
+        schema.metadata.create_all(connection)
+        for key, value in (("schema", str(schema.SCHEMA)), ("instance", uuid4().hex)):
+            connection.execute(schema.meta.insert().values(key=key, value=value))
 
     def _lock_schema(self, connection: Connection) -> None:
         """Have one process at a time look at the schema; SQLite's writers wait for each other anyway."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
@@ -16,6 +18,7 @@ def open_store(
     writer: str = "",
     clock: Callable[[], datetime] = utc_now,
     ttl: timedelta | None = None,
+    ring: KeyRing | None = None,
 ) -> Store:
     """The store at an address: `sqlite://...`, `postgresql://...` or `redis://...`.
 
@@ -24,14 +27,28 @@ def open_store(
         writer: Who changes sessions through it, for the audit trail.
         clock: The present moment, by which sessions end.
         ttl: What a session that begins here lives on after each write; None: no end.
+        ring: The keys that seal what is written; None: it is kept as it is.
+
+    Raises:
+        KeyUnavailable: The database was written with a ring, and none is given.
     """
     scheme = url.partition(":")[0].partition("+")[0] if isinstance(url, str) else ""
     if scheme in ("redis", "rediss"):
         from langmem_plugin.store.redis_store import RedisStore
 
+        if ring is not None:
+            raise InvalidSetting(
+                "encryption", type(ring).__name__, "Redis is not encrypted yet: use SQLite or PostgreSQL"
+            )
         return RedisStore(url, writer=writer, clock=clock, ttl=ttl)
     if scheme in ("postgresql", "postgres"):
         from langmem_plugin.store.postgres import PostgresStore
 
-        return PostgresStore(url.replace("postgres://", "postgresql://", 1), writer=writer, clock=clock, ttl=ttl)
-    return SqlStore(url, writer=writer, clock=clock, ttl=ttl)
+        address = url.replace("postgres://", "postgresql://", 1)
+        store: SqlStore = PostgresStore(address, writer=writer, clock=clock, ttl=ttl, ring=ring)
+    else:
+        store = SqlStore(url, writer=writer, clock=clock, ttl=ttl, ring=ring)
+    if ring is None and store.sealing.required:
+        store.close()
+        raise store.sealing.closed()
+    return store

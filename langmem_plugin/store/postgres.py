@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, StoreUnavailable
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.store.claims import PostgresClaims
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import utc_now
@@ -50,10 +51,11 @@ class PostgresDatabase(SqlDatabase):
         *,
         clock: Callable[[], datetime] = utc_now,
         ttl: timedelta | None = None,
+        ring: KeyRing | None = None,
         pool: int = 16,
     ) -> None:
         self._pool = pool
-        super().__init__(url, clock=clock, ttl=ttl)
+        super().__init__(url, clock=clock, ttl=ttl, ring=ring)
         self.by_owner = _again(self._is_held_back)()
         if self.by_owner:
             self._engine.update_execution_options(langmem_by_owner=True)
@@ -65,6 +67,24 @@ class PostgresDatabase(SqlDatabase):
             self._check_open()
             with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
                 yield connection
+
+    def settle(self) -> None:
+        """See `SqlDatabase.settle`; for half a minute."""
+        until = time.monotonic() + _PATIENCE_S
+        with self.write() as connection:
+            newest = connection.scalar(text("SELECT CAST(pg_current_xact_id() AS TEXT)"))
+        while True:
+            with self.read() as connection:
+                oldest = connection.scalar(text("SELECT CAST(pg_snapshot_xmin(pg_current_snapshot()) AS TEXT)"))
+            if int(str(oldest)) > int(str(newest)):
+                return
+            if time.monotonic() > until:
+                raise StoreUnavailable(self.url, "a transaction has been open for too long", "end it and retry")
+            time.sleep(0.05)
+
+    def hold_sessions(self, connection: Connection) -> None:
+        """See `SqlDatabase.hold_sessions`."""
+        connection.execute(text("LOCK TABLE sessions IN SHARE MODE"))
 
     def claims(self) -> PostgresClaims:
         """See `SqlDatabase.claims`."""
@@ -157,8 +177,10 @@ def _again(call: Callable[P, R]) -> Callable[P, R]:
 class PostgresStore(SqlStore):
     """A `Store` on PostgreSQL."""
 
-    def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
-        return PostgresDatabase(url, clock=clock, ttl=ttl)
+    def _open(
+        self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None, ring: KeyRing | None
+    ) -> SqlDatabase:
+        return PostgresDatabase(url, clock=clock, ttl=ttl, ring=ring)
 
 
 _TRIED_AGAIN = (
@@ -172,6 +194,7 @@ _TRIED_AGAIN = (
     "commit",
     "constraints",
     "count_vectors",
+    "drop_keys",
     "drop_summaries",
     "end_constraint",
     "end_keys",
@@ -199,6 +222,7 @@ _TRIED_AGAIN = (
     "refined_upto",
     "replace_constraint",
     "replace_keywords",
+    "reseal",
     "reported",
     "restore_constraints",
     "said_in_rows",

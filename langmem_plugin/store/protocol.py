@@ -27,6 +27,7 @@ from langmem_plugin.store.claims import WorkStore
 from langmem_plugin.store.keeping import Keeps
 from langmem_plugin.store.place import Place
 from langmem_plugin.store.rebuilding import Rebuilds
+from langmem_plugin.store.sealing import Seals
 from langmem_plugin.store.spending import SpendStore
 
 TurnState: TypeAlias = Literal["pending", "committed", "aborted"]
@@ -177,7 +178,7 @@ class Past:
     """Every summary that was ever saved, by version, ascending."""
 
 
-class Store(Keeps, Rebuilds, SpendStore, WorkStore, Protocol):
+class Store(Keeps, Rebuilds, Seals, SpendStore, WorkStore, Protocol):
     """Durable, isolated by owner and session; every method is thread-safe.
 
     A method that writes is one transaction: when it returns, its effect survives a

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import RowMapping
 
-from langmem_plugin.messages import Message, dump_json, load_json
+from langmem_plugin.messages import JsonObject, Message, dump_json, load_json
 from langmem_plugin.records import Attachment, Constraint, ConstraintKind, ConstraintState, Entry, Summary
 from langmem_plugin.store import schema
 from langmem_plugin.store.protocol import Staged
+from langmem_plugin.store.sealing import MARK, PLAIN, Sealing, SessionSeal
 
 Row: TypeAlias = "RowMapping | Mapping[str, Any]"
 """A row by column name."""
@@ -60,49 +61,49 @@ def can_be_kept(message_id: str) -> bool:
     return "\0" not in message_id
 
 
-def dump_attachment(attachment: Attachment | None) -> str | None:
-    """JSON text for the turn's row."""
+def dump_attachment(attachment: Attachment | None, seal: SessionSeal, turn_id: str) -> str | None:
+    """Text for the turn's row."""
     if attachment is None:
         return None
-    return dump_json({"text": attachment.text, "seqs": list(attachment.seqs), "tokens": attachment.tokens})
+    fields: JsonObject = {"text": attachment.text, "seqs": list(attachment.seqs), "tokens": attachment.tokens}
+    return seal.seal(dump_json(fields), "turns", turn_id)
 
 
-def load_attachment(text: str | None) -> Attachment | None:
+def load_attachment(text: str, seal: SessionSeal, turn_id: str) -> Attachment:
     """What `dump_attachment` wrote."""
-    if text is None:
-        return None
-    data = load_json(text)
+    data = load_json(seal.open(text, "turns", turn_id))
     return Attachment(text=data["text"], seqs=tuple(data["seqs"]), tokens=data["tokens"])
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
+def entry_of(row: Sequence[Any], seal: SessionSeal) -> Entry:
     """A row of `ENTRY_COLUMNS`."""
-    seq, turn_id, body, tokens, counter, created_at, attachment, attached_seq = row
+    seq, turn_id, body, tokens, counter, created_at, attached, attached_seq = row
     return Entry(
         seq=seq,
         turn=turn_id,
-        message=Message.from_json(load_json(body)),
+        message=Message.from_json(load_json(seal.open(body, "messages", seq))),
         tokens=tokens,
         counter=counter,
         created_at=from_micros(created_at),
-        attachment=load_attachment(attachment) if attachment is not None and attached_seq == seq else None,
+        attachment=load_attachment(attached, seal, turn_id) if attached is not None and attached_seq == seq else None,
     )
 
 
-def staged_of(row: Row) -> Staged:
+def staged_of(row: Row, seal: SessionSeal) -> Staged:
     """A row of staged."""
+    body = seal.open(row["body"], "staged", row["turn_id"], row["position"])
     return Staged(
-        message=Message.from_json(load_json(row["body"])),
+        message=Message.from_json(load_json(body)),
         tokens=row["tokens"],
         counter=row["counter"],
         created_at=from_micros(row["created_at"]),
     )
 
 
-def summary_of(row: Row) -> Summary:
+def summary_of(row: Row, seal: SessionSeal) -> Summary:
     """A row of summaries."""
     return Summary(
-        text=load_json(row["text"]),
+        text=load_json(seal.open(row["text"], "summaries", row["upto_seq"], row["version"])),
         upto_seq=row["upto_seq"],
         tokens=row["tokens"],
         method=row["method"],
@@ -114,13 +115,14 @@ def summary_of(row: Row) -> Summary:
     )
 
 
-def constraint_of(row: Row) -> Constraint:
+def constraint_of(row: Row, sealing: Sealing = PLAIN) -> Constraint:
     """A row of constraints."""
     expires = row["expires_at"]
+    text, display = opened_constraint(row, sealing)
     return Constraint(
         id=row["id"],
         kind=ConstraintKind(row["kind"]),
-        text=load_json(row["text"]),
+        text=load_json(text),
         state=ConstraintState(row["state"]),
         scope=row["scope"],
         source=row["source"],
@@ -135,12 +137,32 @@ def constraint_of(row: Row) -> Constraint:
         expires_at=None if expires is None else from_micros(expires),
         session=row["session"],
         pinned=bool(row["pinned"]),
-        display=load_json(row["display"]),
+        display=load_json(display),
     )
 
 
-def constraint_row(constraint: Constraint, *, owner: str, session: str) -> dict[str, Any]:
+def opened_constraint(row: Row, sealing: Sealing) -> tuple[str, str]:
+    """The JSON texts of a constraint and of its display."""
+    text, display = row["text"], row["display"]
+    if text.startswith(MARK) or display.startswith(MARK):
+        owner, place = row["owner"], (row["session"], row["id"])
+        text = sealing.open(text, owner, "constraints", *place, "text")
+        display = sealing.open(display, owner, "constraints", *place, "display")
+    return text, display
+
+
+def sealed_constraint(constraint: Constraint, *, owner: str, session: str, sealing: Sealing) -> tuple[str, str]:
+    """The texts of a constraint and of its display as a row keeps them."""
+    place = ("constraints", session, constraint.id)
+    return (
+        sealing.seal(dump_json(constraint.text), owner, *place, "text"),
+        sealing.seal(dump_json(constraint.display), owner, *place, "display"),
+    )
+
+
+def constraint_row(constraint: Constraint, *, owner: str, session: str, sealing: Sealing = PLAIN) -> dict[str, Any]:
     """The values of a row of constraints."""
+    text, display = sealed_constraint(constraint, owner=owner, session=session, sealing=sealing)
     return {
         "id": constraint.id,
         "owner": owner,
@@ -148,7 +170,7 @@ def constraint_row(constraint: Constraint, *, owner: str, session: str) -> dict[
         "scope": constraint.scope,
         "kind": constraint.kind.value,
         "state": constraint.state.value,
-        "text": dump_json(constraint.text),
+        "text": text,
         "source": constraint.source,
         "seq": constraint.seq,
         "start": constraint.start,
@@ -160,5 +182,5 @@ def constraint_row(constraint: Constraint, *, owner: str, session: str) -> dict[
         "created_at": to_micros(constraint.created_at),
         "expires_at": None if constraint.expires_at is None else to_micros(constraint.expires_at),
         "pinned": int(constraint.pinned),
-        "display": dump_json(constraint.display),
+        "display": display,
     }

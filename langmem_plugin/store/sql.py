@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
@@ -23,7 +24,8 @@ from langmem_plugin.store.sql_keeping import SqlKeeping
 from langmem_plugin.store.sql_keys import SqlKeys
 from langmem_plugin.store.sql_log import SqlLog, read_entries
 from langmem_plugin.store.sql_rebuild import SqlRebuild
-from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, session_row
+from langmem_plugin.store.sql_seals import SqlSeals
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, head_of, seal_of, session_row
 from langmem_plugin.store.sql_spending import SqlSpending
 from langmem_plugin.store.sql_work import SqlWork
 
@@ -38,6 +40,7 @@ class SqlStore(
     SqlKeeping,
     SqlKeys,
     SqlRebuild,
+    SqlSeals,
     SqlSpending,
     SqlWork,
 ):
@@ -50,13 +53,16 @@ class SqlStore(
         writer: str = "",
         clock: Callable[[], datetime] = utc_now,
         ttl: timedelta | None = None,
+        ring: KeyRing | None = None,
     ) -> None:
-        database, postings = self._open(url, clock=clock, ttl=ttl), PostingCache()
+        database, postings = self._open(url, clock=clock, ttl=ttl, ring=ring), PostingCache()
         SqlLog.__init__(self, database, postings, writer=writer)
         SqlDerived.__init__(self, database, postings, writer=writer)
 
-    def _open(self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None) -> SqlDatabase:
-        return SqlDatabase(url, clock=clock, ttl=ttl)
+    def _open(
+        self, url: str, *, clock: Callable[[], datetime], ttl: timedelta | None, ring: KeyRing | None
+    ) -> SqlDatabase:
+        return SqlDatabase(url, clock=clock, ttl=ttl, ring=ring)
 
     @property
     def database(self) -> SqlDatabase:
@@ -78,9 +84,9 @@ class SqlStore(
             row = session_row(connection, key)
             if row is None:
                 return Snapshot(head=EMPTY_HEAD, generation=(0, 0), constraints=in_force, summary=None)
-            summary = newest_summary(connection, row["id"])
+            summary = newest_summary(connection, row)
             start = max(after, summary.upto_seq if summary else 0)
-            fresh = read_entries(connection, row["id"], after=start) if row["last_seq"] > start else ()
+            fresh = read_entries(connection, row, after=start) if row["last_seq"] > start else ()
             return Snapshot(
                 head=head_of(row),
                 generation=(row["id"], row["erased_version"]),
@@ -104,12 +110,13 @@ class SqlStore(
             saved = connection.execute(
                 select(summaries).where(summaries.c.session_id == row["id"]).order_by(summaries.c.version)
             ).mappings()
+            seal = seal_of(connection, row)
             return Past(
                 commits=tuple(
                     Commit(version=version, turn=turn, first_seq=first, at=from_micros(ended))
                     for version, turn, first, ended in commits
                 ),
-                summaries=tuple(map(summary_of, saved)),
+                summaries=tuple(summary_of(one, seal) for one in saved),
             )
 
     def close(self) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, insert, not_, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
-from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.rows import constraint_of, constraint_row, to_micros
-from langmem_plugin.store.sql_sessions import LIVING, Change, as_owner, moment, new_version, session_row
+from langmem_plugin.store.rows import constraint_of, constraint_row, sealed_constraint, to_micros
+from langmem_plugin.store.sql_sessions import LIVING, Change, as_owner, moment, new_version, sealing_of, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
 _KEPT_OUT = (
@@ -130,10 +129,13 @@ class SqlConstraints:
                 return constraint
             changes = [("constraint", constraint_id, constraint.state.value)]
             new_version(connection, key, datetime.now(UTC), changes, self._writer)
+            _, display = sealed_constraint(
+                marked, owner=key.owner, session=marked.session, sealing=sealing_of(connection)
+            )
             connection.execute(
                 update(schema.constraints)
                 .where(schema.constraints.c.id == constraint_id)
-                .values(pinned=int(marked.pinned), display=dump_json(marked.display))
+                .values(pinned=int(marked.pinned), display=display)
             )
         return marked
 
@@ -185,12 +187,17 @@ class SqlConstraints:
 def constraints_in_force(connection: Connection, key: SessionKey, now: datetime) -> tuple[Constraint, ...]:
     """The active constraints at this moment, in creation order; what expired is left out."""
     values = _values(connection, key, now=to_micros(now))
-    return tuple(map(constraint_of, connection.execute(_IN_FORCE, values).mappings()))
+    return _opened(connection, _IN_FORCE, values)
 
 
 def _read(connection: Connection, key: SessionKey, query: Select[Any] = _EVERY) -> tuple[Constraint, ...]:
     values = _values(connection, key)
-    return tuple(map(constraint_of, connection.execute(query, values).mappings()))
+    return _opened(connection, query, values)
+
+
+def _opened(connection: Connection, query: Select[Any], values: dict[str, object]) -> tuple[Constraint, ...]:
+    sealing = sealing_of(connection)
+    return tuple(constraint_of(row, sealing) for row in connection.execute(query, values).mappings())
 
 
 def _values(connection: Connection, key: SessionKey, **more: object) -> dict[str, object]:
@@ -203,12 +210,13 @@ def _one(connection: Connection, key: SessionKey, constraint_id: str) -> Constra
     row = connection.execute(_ONE, values).mappings().first()
     if row is None:
         raise ConstraintNotFound(constraint_id)
-    return constraint_of(row)
+    return constraint_of(row, sealing_of(connection))
 
 
 def _insert(connection: Connection, key: SessionKey, constraint: Constraint, version: int) -> Constraint:
     kept = replace(constraint, created_version=version, session=key.session)
-    connection.execute(insert(schema.constraints).values(**constraint_row(kept, owner=key.owner, session=key.session)))
+    values = constraint_row(kept, owner=key.owner, session=key.session, sealing=sealing_of(connection))
+    connection.execute(insert(schema.constraints).values(**values))
     return kept
 
 

@@ -16,9 +16,9 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache, Rows, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
-from langmem_plugin.store.rows import ENTRY_COLUMNS, summary_of, to_micros
+from langmem_plugin.store.rows import ENTRY_COLUMNS, Row, summary_of, to_micros
 from langmem_plugin.store.sql_log import chunks, fetch_entries
-from langmem_plugin.store.sql_sessions import as_owner, note_events, session_row
+from langmem_plugin.store.sql_sessions import as_owner, note_events, seal_of, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -100,8 +100,8 @@ class SqlDerived:
             if row is None:
                 return None, None
             return (
-                newest_summary(connection, row["id"], method="model"),
-                newest_summary(connection, row["id"]),
+                newest_summary(connection, row, method="model"),
+                newest_summary(connection, row),
             )
 
     def save_summary(
@@ -110,18 +110,19 @@ class SqlDerived:
         """See `Store.save_summary`."""
         with self._database.write() as connection:
             row = session_row(connection, key)
-            if row is None or newest_summary(connection, row["id"]) != expected:
+            if row is None or newest_summary(connection, row) != expected:
                 return False
             if summary.upto_seq > row["last_seq"] or row["erased_version"] > summary.created_version:
                 return False  # it was begun before something was forgotten that it may hold
             version = row["version"] + 1
             connection.execute(update(schema.sessions).where(schema.sessions.c.id == row["id"]).values(version=version))
+            text = seal_of(connection, row).seal(dump_json(summary.text), "summaries", summary.upto_seq, version)
             connection.execute(
                 insert(schema.summaries).values(
                     session_id=row["id"],
                     upto_seq=summary.upto_seq,
                     method=summary.method,
-                    text=dump_json(summary.text),
+                    text=text,
                     tokens=summary.tokens,
                     model=summary.model,
                     prompt_version=summary.prompt_version,
@@ -168,7 +169,7 @@ class SqlDerived:
                 .order_by(messages.c.seq)
                 .limit(limit)
             )
-            return fetch_entries(connection, query)
+            return fetch_entries(connection, row, query)
 
     def save_vectors(self, key: SessionKey, model: str, seqs: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
         """See `Store.save_vectors`."""
@@ -287,8 +288,8 @@ def _matrix(rows: Sequence[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     return np.array([seq for seq, _ in rows], np.int64), matrix.astype(np.float32, copy=True)
 
 
-def newest_summary(connection: Any, session_id: int, *, method: str | None = None) -> Summary | None:
+def newest_summary(connection: Connection, session: Row, *, method: str | None = None) -> Summary | None:
     """The summary that reaches furthest; of two that reach as far, the later one."""
-    values = {"session_id": session_id, "method": method}
+    values = {"session_id": session["id"], "method": method}
     row = connection.execute(_NEWEST if method is None else _NEWEST_BY, values).mappings().first()
-    return None if row is None else summary_of(row)
+    return None if row is None else summary_of(row, seal_of(connection, session))

@@ -16,11 +16,20 @@ from langmem_plugin.store.collected import Collected
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
-from langmem_plugin.store.rows import to_micros
+from langmem_plugin.store.rows import Row, to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
 from langmem_plugin.store.sql_keys import of_keys
 from langmem_plugin.store.sql_log import chunks
-from langmem_plugin.store.sql_sessions import VECTORS_LEFT, as_owner, drop_sessions, held_row, new_version, session_row
+from langmem_plugin.store.sql_sessions import (
+    VECTORS_LEFT,
+    as_owner,
+    drop_sessions,
+    held_row,
+    new_version,
+    seal_of,
+    sealing_of,
+    session_row,
+)
 
 _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.messages, ("body", "message_id", "turn_id")),
@@ -32,6 +41,7 @@ _TEXTS: tuple[tuple[Table, tuple[str, ...]], ...] = (
     (schema.access_keys, ("owner", "session")),
 )
 """Every column with what somebody said or is called, but for keywords and vectors."""
+_BODIES = ((schema.messages, ("seq",)), (schema.staged, ("turn_id", "position")))
 
 
 class SqlErasure:
@@ -118,8 +128,10 @@ class SqlErasure:
             )
             seen.keys.append(key)
             seen.versions.append(version)
-            for row in rows:
-                seen.message(load_json(row["body"]))
+            seal = seal_of(connection, session)
+            bodies = [load_json(seal.open(row["body"], "messages", row["seq"])) for row in rows]
+            for row, body in zip(rows, bodies, strict=True):
+                seen.sealed("messages", row["body"], body)
             connection.execute(
                 update(messages)
                 .where(messages.c.session_id == session["id"], messages.c.seq == bindparam("at"))
@@ -127,10 +139,12 @@ class SqlErasure:
                 [
                     {
                         "at": row["seq"],
-                        "body": dump_json(forgotten(Message.from_json(load_json(row["body"]))).to_json()),
+                        "body": seal.seal(
+                            dump_json(forgotten(Message.from_json(body)).to_json()), "messages", row["seq"]
+                        ),
                         "tokens": 0,
                     }
-                    for row in rows
+                    for row, body in zip(rows, bodies, strict=True)
                 ],
             )
             terms = 0
@@ -142,8 +156,8 @@ class SqlErasure:
                     & (schema.constraints.c.session == key.session)
                     & schema.constraints.c.seq.in_(chunk),
                 )
-            seen.summaries(connection, [session["id"]], from_seq=gone[0])
-            seen.attachments(connection, [session["id"]], set(gone))
+            seen.summaries(connection, [session], from_seq=gone[0])
+            seen.attachments(connection, [session], set(gone))
             connection.execute(
                 update(schema.sessions)
                 .where(schema.sessions.c.id == session["id"])
@@ -195,13 +209,16 @@ class _Seen(Collected):
         self.keys += [SessionKey(row["owner"], row["session"]) for row in rows]
         self.versions += [row["version"] + 1 for row in rows]
         self._counts["sessions"] += len(rows)
-        for table in (schema.messages, schema.staged):
-            query = select(table.c.body).where(table.c.session_id.in_(numbers)).order_by(*table.primary_key)
-            for body in connection.scalars(query):
-                self.message(load_json(body), table.name)
+        seals = {row["id"]: seal_of(connection, row) for row in rows}
+        for table, place in _BODIES:
+            columns = (table.c.session_id, table.c.body, *(table.c[name] for name in place))
+            query = select(*columns).where(table.c.session_id.in_(numbers)).order_by(*table.primary_key)
+            for number, body, *row in connection.execute(query):
+                text = seals[number].readable(body, table.name, *row)
+                self.sealed(table.name, body, None if text is None else load_json(text))
         self.derived(connection, numbers, None)
-        self.summaries(connection, numbers, from_seq=0)
-        self.attachments(connection, numbers, None)
+        self.summaries(connection, rows, from_seq=0)
+        self.attachments(connection, rows, None)
 
     def derived(self, connection: Connection, numbers: Sequence[int], seqs: Sequence[int] | None) -> int:
         """Keywords and vectors of entries, all of the sessions' by default; gives the number of terms."""
@@ -221,28 +238,39 @@ class _Seen(Collected):
         return int(total)
 
     def constraints(self, connection: Connection, gone: Any) -> None:
-        table = schema.constraints
-        self._texts(connection, table, table.c.text, gone)
+        table, sealing = schema.constraints, sealing_of(connection)
+        for row in connection.execute(select(table).where(gone)).mappings():
+            place = ("constraints", row["session"], row["id"], "text")
+            self._text(row["text"], sealing.readable(row["text"], row["owner"], *place))
+            self.kept(row["display"])
+        self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
 
     def keys_of(self, connection: Connection, which: ColumnElement[bool]) -> None:
         self._counts["access_keys"] += connection.execute(delete(schema.access_keys).where(which)).rowcount
 
-    def summaries(self, connection: Connection, numbers: Sequence[int], *, from_seq: int) -> None:
+    def summaries(self, connection: Connection, sessions: Sequence[Row], *, from_seq: int) -> None:
         """Those that saw the entry `from_seq`: each stands for everything up to its end."""
-        table = schema.summaries
-        self._texts(connection, table, table.c.text, table.c.session_id.in_(numbers) & (table.c.upto_seq >= from_seq))
+        table, seals = schema.summaries, {row["id"]: seal_of(connection, row) for row in sessions}
+        gone = table.c.session_id.in_(seals) & (table.c.upto_seq >= from_seq)
+        for row in connection.execute(select(table).where(gone)).mappings():
+            seal = seals[row["session_id"]]
+            self._text(row["text"], seal.readable(row["text"], "summaries", row["upto_seq"], row["version"]))
+        self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
 
-    def attachments(self, connection: Connection, numbers: Sequence[int], seqs: set[int] | None) -> None:
-        """Recalled blocks that quote one of the entries."""
-        table = schema.turns
+    def attachments(self, connection: Connection, sessions: Sequence[Row], seqs: set[int] | None) -> None:
+        """Recalled blocks that quote one of the entries; those that nothing opens, too."""
+        table, seals = schema.turns, {row["id"]: seal_of(connection, row) for row in sessions}
         query = select(table.c.session_id, table.c.turn_id, table.c.attachment).where(
-            table.c.session_id.in_(numbers), table.c.attachment.is_not(None)
+            table.c.session_id.in_(seals), table.c.attachment.is_not(None)
         )
         for session_id, turn_id, attachment in connection.execute(query).all():
-            held = load_json(attachment)
-            if seqs is None or seqs & set(held["seqs"]):
+            text = seals[session_id].readable(attachment, "turns", turn_id)
+            held = None if text is None else load_json(text)
+            if seqs is None or held is None or seqs & set(held["seqs"]):
                 self._counts["recalled"] += 1
-                self._strings[held["text"]] = None
+                self.kept(attachment)
+                if held is not None:
+                    self._strings[held["text"]] = None
                 connection.execute(
                     update(table)
                     .where(table.c.session_id == session_id, table.c.turn_id == turn_id)
@@ -258,10 +286,10 @@ class _Seen(Collected):
                 self._terms.pop(term)
         return self.erased()
 
-    def _texts(self, connection: Connection, table: Table, column: Any, gone: Any) -> None:
-        for text in connection.scalars(select(column).where(gone)):
+    def _text(self, kept: str, text: str | None) -> None:
+        self.kept(kept)
+        if text is not None:
             self._strings[str(load_json(text))] = None
-        self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
 
 
 def _remaining(connection: Connection) -> Iterator[bytes]:

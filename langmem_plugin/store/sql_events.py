@@ -13,7 +13,7 @@ from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.protocol import KeywordStats, Snapshot
 from langmem_plugin.store.rows import constraint_of, from_micros, summary_of, to_micros
 from langmem_plugin.store.sql_log import read_entries
-from langmem_plugin.store.sql_sessions import EMPTY_HEAD, session_row
+from langmem_plugin.store.sql_sessions import EMPTY_HEAD, seal_of, sealing_of, session_row
 
 
 class SqlEvents:
@@ -61,15 +61,13 @@ class SqlEvents:
                 .limit(1)
             )
             shown = connection.execute(query).mappings().first()
-            summary = None if shown is None else summary_of(shown)
+            summary = None if shown is None else summary_of(shown, seal_of(connection, row))
             return Snapshot(
                 head=Head(version=version, last_seq=last, history_tokens=0, erased=row["erased_version"]),
                 generation=(session_id, row["erased_version"]),
                 constraints=constraints_at(connection, key, session_id, version, micros),
                 summary=summary,
-                entries=tuple(
-                    read_entries(connection, session_id, after=summary.upto_seq if summary else 0, upto=last)
-                ),
+                entries=tuple(read_entries(connection, row, after=summary.upto_seq if summary else 0, upto=last)),
                 moment=from_micros(micros),
             )
 
@@ -118,8 +116,9 @@ def constraints_at(
         if made <= version if where == session_id else at <= micros:
             states[ref] = state
     found = []
+    sealing = sealing_of(connection)
     for row in rows:
-        constraint = constraint_of(row)
+        constraint = constraint_of(row, sealing)
         if constraint.session != key.session and not shared:
             continue
         if constraint.id in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Table, func, insert, literal, select, update
@@ -13,7 +14,15 @@ from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import constraint_row, to_micros
 from langmem_plugin.store.sql_events import constraints_at
-from langmem_plugin.store.sql_sessions import begin_session, head_of, note_events, prolonged, session_row
+from langmem_plugin.store.sql_seals import seal_copies
+from langmem_plugin.store.sql_sessions import (
+    begin_session,
+    head_of,
+    note_events,
+    prolonged,
+    sealing_of,
+    session_row,
+)
 
 
 class SqlFork:
@@ -38,10 +47,13 @@ class SqlFork:
                 _copy(connection, table, parent["id"], child["id"], table.c.seq <= last)
             _copy(connection, schema.summaries, parent["id"], child["id"], schema.summaries.c.version <= version)
             _copy(connection, schema.events, parent["id"], child["id"], schema.events.c.version <= version)
+            seal_copies(connection, parent, child)
             for constraint in constraints_at(connection, key, parent["id"], version, to_micros(now)):
                 if constraint.scope == "session":
-                    values = constraint_row(constraint, owner=to.owner, session=to.session)
-                    values["id"] = _new_id(constraint.id, to)
+                    branched = replace(constraint, id=_new_id(constraint.id, to))
+                    values = constraint_row(
+                        branched, owner=to.owner, session=to.session, sealing=sealing_of(connection)
+                    )
                     connection.execute(insert(schema.constraints).values(**values))
             terms = select(func.sum(schema.postings.c.count)).where(schema.postings.c.session_id == child["id"])
             tokens = select(func.sum(messages.tokens)).where(messages.session_id == child["id"])

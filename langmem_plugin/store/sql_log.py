@@ -22,6 +22,7 @@ from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
 from langmem_plugin.store.rows import (
     ENTRY_COLUMNS,
+    Row,
     can_be_kept,
     constraint_row,
     dump_attachment,
@@ -30,6 +31,7 @@ from langmem_plugin.store.rows import (
     staged_of,
     to_micros,
 )
+from langmem_plugin.store.sealing import SessionSeal
 from langmem_plugin.store.sql_sessions import (
     EMPTY_HEAD,
     LIVING,
@@ -39,6 +41,8 @@ from langmem_plugin.store.sql_sessions import (
     moment,
     note_events,
     prolonged,
+    seal_of,
+    sealing_of,
     session_row,
 )
 
@@ -98,7 +102,8 @@ class SqlLog:
             state = _state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
-            if staged and _is_staged(connection, session_id, turn_id, staged, position):
+            seal = seal_of(connection, session)
+            if staged and _is_staged(connection, session_id, turn_id, staged, position, seal):
                 return
             if session["ttl"] is not None:
                 _set_session(connection, session_id, **prolonged(connection, session, now))
@@ -113,7 +118,7 @@ class SqlLog:
                 _set_turn(connection, session_id, turn_id, state="pending", ended_at=None, **held)
             try:
                 if staged:
-                    connection.execute(insert(schema.staged), _staged_rows(session_id, turn_id, staged, position))
+                    connection.execute(insert(schema.staged), _staged_rows(session_id, turn_id, staged, position, seal))
             except sql_errors.IntegrityError as error:
                 raise VersionConflict(expected=position, actual=position + 1) from error
 
@@ -130,6 +135,7 @@ class SqlLog:
                 .order_by(turns.started_at)
             ).all()
             found = []
+            seal = seal_of(connection, row)
             for turn_id, started_at, holder, until in open_turns:
                 rows = connection.execute(
                     select(schema.staged)
@@ -139,7 +145,7 @@ class SqlLog:
                 found.append(
                     PendingTurn(
                         turn_id=turn_id,
-                        staged=tuple(map(staged_of, rows)),
+                        staged=tuple(staged_of(one, seal) for one in rows),
                         started_at=from_micros(started_at),
                         holder=holder,
                         held_until=None if until is None else from_micros(until),
@@ -166,13 +172,14 @@ class SqlLog:
             if write.expected_version is not None:
                 _check_version(connection, session, write.expected_version)
             version = session["version"] + 1
+            seal = seal_of(connection, session)
             values = {
                 "state": "committed",
                 "ended_at": to_micros(now),
                 "version": version,
                 "first_seq": first,
                 "attached_seq": first + write.attached_to,
-                "attachment": dump_attachment(write.attachment),
+                "attachment": dump_attachment(write.attachment, seal, turn_id),
             }
             if state is None:
                 connection.execute(
@@ -184,7 +191,7 @@ class SqlLog:
                 _set_turn(connection, session_id, turn_id, **values)
             if write.staged:
                 connection.execute(
-                    insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version)
+                    insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version, seal)
                 )
             documents, terms = add_postings(connection, session_id, write.terms, first)
             _add_constraints(connection, key, write, first, version)
@@ -227,7 +234,7 @@ class SqlLog:
         """See `Store.entries`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-            return [] if row is None else read_entries(connection, row["id"], after=after, upto=upto, limit=limit)
+            return [] if row is None else read_entries(connection, row, after=after, upto=upto, limit=limit)
 
     def entries_at(self, key: SessionKey, seqs: Sequence[int]) -> list[Entry]:
         """See `Store.entries_at`."""
@@ -238,7 +245,7 @@ class SqlLog:
                 return []
             found: list[Entry] = []
             for chunk in chunks(wanted):
-                found += fetch_entries(connection, _ENTRIES_AT, {"session_id": row["id"], "seqs": chunk})
+                found += fetch_entries(connection, row, _ENTRIES_AT, {"session_id": row["id"], "seqs": chunk})
         return found
 
     def find(self, key: SessionKey, message_ids: Iterable[str]) -> dict[str, str]:
@@ -263,7 +270,7 @@ class SqlLog:
 
 
 def read_entries(
-    connection: Connection, session_id: int, *, after: int, upto: int | None = None, limit: int | None = None
+    connection: Connection, session: Row, *, after: int, upto: int | None = None, limit: int | None = None
 ) -> list[Entry]:
     """Committed entries of one session, ascending."""
     query = _ENTRIES_AFTER
@@ -271,13 +278,16 @@ def read_entries(
         query = query.where(schema.messages.c.seq <= upto)
     if limit is not None:
         query = query.limit(limit)
-    return fetch_entries(connection, query, {"session_id": session_id, "after": after})
+    return fetch_entries(connection, session, query, {"session_id": session["id"], "after": after})
 
 
-def fetch_entries(connection: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[Entry]:
+def fetch_entries(
+    connection: Connection, session: Row, query: Select[Any], values: Mapping[str, Any] | None = None
+) -> list[Entry]:
     """The entries of a query for `ENTRY_COLUMNS`."""
-    result = connection.execute(query, values)
-    return [entry_of(row) for row in (result.cursor.fetchall() if result.cursor else ())]  # as the driver gives them
+    result, seal = connection.execute(query, values), seal_of(connection, session)
+    rows = result.cursor.fetchall() if result.cursor else ()  # as the driver gives them
+    return [entry_of(row, seal) for row in rows]
 
 
 def _check_version(connection: Connection, session: RowMapping, expected: int) -> None:
@@ -295,15 +305,18 @@ def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState |
     return state
 
 
-def _is_staged(connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> bool:
+def _is_staged(
+    connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int, seal: SessionSeal
+) -> bool:
     """Whether just these messages are there already: a call that was tried again."""
     table = schema.staged.c
     query = (
-        select(table.body)
+        select(table.body, table.position)
         .where(table.session_id == session_id, table.turn_id == turn_id, table.position >= position)
         .order_by(table.position)
     )
-    return list(connection.scalars(query)) == [dump_json(one.message.to_json()) for one in staged]
+    held = [seal.open(body, "staged", turn_id, place) for body, place in connection.execute(query)]
+    return held == [dump_json(one.message.to_json()) for one in staged]
 
 
 def _set_session(connection: Connection, session_id: int, **values: object) -> None:
@@ -318,14 +331,16 @@ def _is_turn(table: Any, session_id: int, turn_id: str) -> Any:
     return (table.c.session_id == session_id) & (table.c.turn_id == turn_id)
 
 
-def _staged_rows(session_id: int, turn_id: str, staged: Sequence[Staged], position: int) -> list[dict[str, Any]]:
+def _staged_rows(
+    session_id: int, turn_id: str, staged: Sequence[Staged], position: int, seal: SessionSeal
+) -> list[dict[str, Any]]:
     return [
         {
             "session_id": session_id,
             "turn_id": turn_id,
             "position": position + offset,
             "message_id": one.message.id,
-            "body": dump_json(one.message.to_json()),
+            "body": seal.seal(dump_json(one.message.to_json()), "staged", turn_id, position + offset),
             "tokens": one.tokens,
             "counter": one.counter,
             "created_at": to_micros(one.created_at),
@@ -335,7 +350,7 @@ def _staged_rows(session_id: int, turn_id: str, staged: Sequence[Staged], positi
 
 
 def _message_rows(
-    session_id: int, turn_id: str, staged: Sequence[Staged], first: int, version: int
+    session_id: int, turn_id: str, staged: Sequence[Staged], first: int, version: int, seal: SessionSeal
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -345,7 +360,7 @@ def _message_rows(
             "version": version,
             "role": one.message.role.value,
             "message_id": one.message.id,
-            "body": dump_json(one.message.to_json()),
+            "body": seal.seal(dump_json(one.message.to_json()), "messages", first + offset),
             "tokens": one.tokens,
             "counter": one.counter,
             "created_at": to_micros(one.created_at),
@@ -376,9 +391,8 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
     for new in write.constraints:
         said_at = write.staged[new.position].created_at
         constraint = new.said(seq=first + new.position, at=said_at, version=version)
-        connection.execute(
-            insert(schema.constraints).values(**constraint_row(constraint, owner=key.owner, session=key.session))
-        )
+        values = constraint_row(constraint, owner=key.owner, session=key.session, sealing=sealing_of(connection))
+        connection.execute(insert(schema.constraints).values(**values))
     table = schema.constraints
     for ended in write.ended:
         connection.execute(

@@ -13,7 +13,7 @@ from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.rows import constraint_row
 from langmem_plugin.store.sql_log import add_postings, chunks
-from langmem_plugin.store.sql_sessions import Change, new_version, session_row
+from langmem_plugin.store.sql_sessions import Change, new_version, sealing_of, session_row
 
 
 class SqlRebuild:
@@ -66,7 +66,8 @@ class SqlRebuild:
             if lost:
                 changes: list[Change] = [("constraint", one.id, one.state.value) for one in lost]
                 new_version(connection, key, now, changes, self._writer)
-                rows = [constraint_row(one, owner=key.owner, session=key.session) for one in lost]
+                sealing = sealing_of(connection)
+                rows = [constraint_row(one, owner=key.owner, session=key.session, sealing=sealing) for one in lost]
                 connection.execute(insert(table), rows)
             return len(lost)
 

@@ -13,6 +13,7 @@ from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.rows import Row, micros_of, to_micros
+from langmem_plugin.store.sealing import Sealing, SessionSeal
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
 _SESSION = select(schema.sessions).where(
@@ -58,6 +59,17 @@ def session_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     """The session's row; None if there is none, or if its time is over."""
     row = held_row(connection, key)
     return None if row is None or is_over(connection, row) else row
+
+
+def sealing_of(connection: Connection) -> Sealing:
+    """What this store seals with."""
+    sealing: Sealing = connection.get_execution_options()["langmem_sealing"]
+    return sealing
+
+
+def seal_of(connection: Connection, row: Row) -> SessionSeal:
+    """What seals and opens the rows of this session."""
+    return SessionSeal(sealing_of(connection), row["owner"], row["session"], row["id"])
 
 
 def moment(connection: Connection) -> int:

@@ -6,12 +6,13 @@ import hashlib
 import json
 from datetime import datetime
 
-from sqlalchemy import insert, select, union_all, update
+from sqlalchemy import insert, literal, or_, select, union_all, update
 
 from langmem_plugin.messages import Message, load_json
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import from_micros, to_micros
+from langmem_plugin.store.sealing import MARK, SessionSeal
 from langmem_plugin.store.spending import Learned, Reported, model_of
 
 _LEARNED = "correction:"
@@ -29,13 +30,14 @@ class SqlSpending:
         found: list[Reported] = []
         parts = []
         for table in (schema.messages, schema.staged):
-            columns = table.c
+            columns, first = table.c, table is schema.messages
+            row = (columns.seq, literal("")) if first else (columns.position, columns.turn_id)
             query = (
-                select(sessions.session, columns.created_at, columns.body)
+                select(sessions.id, sessions.session, columns.created_at, columns.body, *row)
                 .join(schema.sessions, sessions.id == columns.session_id)
-                .where(sessions.owner == owner, columns.body.like(_REPORTS))
+                .where(sessions.owner == owner, or_(columns.body.like(_REPORTS), columns.body.like(f"{MARK}%")))
             )
-            if table is schema.messages:
+            if first:
                 query = query.where(columns.role == "assistant", columns.forgotten_version.is_(None))
             if session is not None:
                 query = query.where(sessions.session == session)
@@ -44,8 +46,13 @@ class SqlSpending:
             parts.append(query)
         with self._database.read() as connection:
             rows = connection.execute(union_all(*parts)).all()
-        for name, at, body in rows:
-            message = Message.from_json(load_json(body))
+        sealing = self._database.sealing
+        for number, name, at, body, place, turn_id in rows:
+            seal = SessionSeal(sealing, owner, name, number)
+            text = seal.open(body, "staged", turn_id, place) if turn_id else seal.open(body, "messages", place)
+            if '"usage"' not in text:
+                continue
+            message = Message.from_json(load_json(text))
             if message.usage is not None:
                 found.append(Reported(session=name, at=from_micros(at), model=model_of(message), usage=message.usage))
         return sorted(found, key=lambda one: one.at)

@@ -99,5 +99,5 @@ def test_a_real_model_as_extractor_changes_nothing_that_stands(proxy, caplog, wa
     assert proxy.requests
     print(
         f"\n{way}: {len(proxy.requests)} calls, {len(read)} answers read, {pointed} statements accepted, "
-        f"refused {dict(refused)}, added {[one.text for one in found if one.source == 'model']}"
+        f"refused { {str(reason): count for reason, count in refused.items()} }, added {[one.text for one in found if one.source == 'model']}"
     )

@@ -1,4 +1,4 @@
-"""Another's model under a deadline, with a circuit breaker.
+"""Another's code under a deadline, with a circuit breaker: a model, or an index.
 
 It runs in a daemon thread, so that one that hangs holds up neither the request nor the
 end of the process.
@@ -26,18 +26,26 @@ Late: TypeAlias = Callable[[], bool]
 
 
 class InTime(Generic[T]):
-    """Calls a model and gives what it answers in time; thread-safe."""
+    """Calls another's code and gives what it answers in time; thread-safe."""
 
     def __init__(
-        self, who: str, *, doing: str, otherwise: str, thread: str, clock: Callable[[], float] = time.monotonic
+        self,
+        who: str,
+        *,
+        doing: str,
+        otherwise: str,
+        thread: str,
+        at_once: int = AT_ONCE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Makes nothing yet.
 
         Args:
-            who: The model, as notes name it: "the embedder".
+            who: Who is called, as notes name it: "the embedder".
             doing: Its work, as notes name it: "the embedding".
             otherwise: What comes instead, as notes say it.
             thread: The threads' name.
+            at_once: Calls that may run at one time; one more is told that it is busy.
             clock: Seconds that only grow.
         """
         self._who = who
@@ -46,7 +54,7 @@ class InTime(Generic[T]):
         self._thread = thread
         self._clock = clock
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(AT_ONCE)
+        self._slots = threading.BoundedSemaphore(at_once)
         self._failures = 0
         self._open_until = 0.0
 
