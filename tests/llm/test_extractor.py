@@ -99,5 +99,6 @@ def test_a_real_model_as_extractor_changes_nothing_that_stands(proxy, caplog, wa
     assert proxy.requests
     print(
         f"\n{way}: {len(proxy.requests)} calls, {len(read)} answers read, {pointed} statements accepted, "
-        f"refused { {str(reason): count for reason, count in refused.items()} }, added {[one.text for one in found if one.source == 'model']}"
+        f"refused {sorted((str(reason), count) for reason, count in refused.items())}, "
+        f"added {[one.text for one in found if one.source == 'model']}"
     )
