@@ -343,6 +343,75 @@ def test_a_postgres_database_is_sealed_and_its_keys_change(postgres_url, ring, t
         Memory.open(postgres_url)
 
 
+def hashes(url):
+    """Every value of the memory's hashes, past the package: by key and field."""
+    import redis
+
+    server, _, prefix = url.partition("?prefix=")
+    with redis.Redis.from_url(server) as client:
+        return {name: client.hgetall(name) for name in client.scan_iter(match=f"{prefix}:*", count=1000, _type="HASH")}
+
+
+def test_nothing_that_was_said_is_in_redis_and_keys_change(redis_url, ring):
+    """Fields hold neither texts nor keywords; what is brought from another field is found out; all else works."""
+    with Memory.open(redis_url, encryption=ring) as memory:
+        session = memory.session("s", owner="ann")
+        for number in range(20):
+            session.add(f"I never eat {CANARY} {number}.", assistant(f"Noted {number}."))
+        memory.session("s", owner="bob").add("I am bob. I never eat eggs.")
+        session.add_constraint(f"Mind the {CANARY}", scope="owner")
+        session.begin(f"Pending {CANARY}.")
+        before = (session.history(), session.constraints())
+        branch = session.fork("branch")
+        assert texts(branch) == texts(session)
+        assert not any(word in str(hashes(redis_url)) for word in CANARY.split())
+        old = ring.ids("ann")[0]
+        rotated = memory.rotate_key(owner="ann", grace_s=0)
+        assert rotated.rows > 160
+        assert old not in str(hashes(redis_url))
+        assert session.recall("okapi 7")[0].entry.seq == 15
+    with Memory.open(redis_url, encryption=ring) as memory:
+        session = memory.session("s", owner="ann")
+        assert (session.history(), session.constraints()) == before
+        assert session.resume().messages[0].text == f"Pending {CANARY}."
+        database = memory._store.database
+        name = database.session_key(session._key)
+        kept = database.client.hmget(name, ["m1", "m2"])
+        database.client.hset(name, mapping={"m1": kept[1], "m2": kept[0]})
+        for seq in (1, 2):
+            with pytest.raises(SealBroken, match=f"s/m{seq}"):
+                memory._store.entries_at(session._key, [seq])
+    ring.destroy("ann")
+    with Memory.open(redis_url, encryption=ring) as memory:
+        with pytest.raises(KeyUnavailable):
+            memory.session("s", owner="ann").history()
+        assert texts(memory.session("s", owner="bob")) == ["I am bob. I never eat eggs."]
+        assert [info.session for info in memory.list_sessions()] == ["s", "s", "branch"]
+        assert memory.forget(owner="ann").counts["sessions"] == 2
+        assert memory.forget(owner="bob").keys == 1
+        assert memory.owners() == []
+    with pytest.raises(KeyUnavailable):
+        Memory.open(redis_url)
+
+
+def test_what_redis_takes_after_its_key_went_is_sealed_anew(redis_url, ring):
+    """A write that had begun with a key that was changed and destroyed meanwhile can be read by everybody."""
+    with Memory.open(redis_url, encryption=ring) as memory:
+        database = memory._store.database
+        send = database._send
+
+        def late(transaction):
+            database._send = send
+            key_id, _ = ring.rotate("ann")
+            ring.destroy("ann", keep=key_id)
+            send(transaction)
+
+        database._send = late
+        memory.session("s", owner="ann").add("Hello.", assistant("Hi."))
+    with Memory.open(redis_url, encryption=FolderKeyRing(ring._folder)) as memory:
+        assert texts(memory.session("s", owner="ann")) == ["Hello.", "Hi."]
+
+
 # The ring
 
 
