@@ -85,7 +85,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         low = lower(said.text)
     spans = sentences(said.text)
     parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
-    held = parts.with_words(telling)
+    held = parts.with_words(telling, whole=said.text is text)
     statements = _by_sentence(said, parts, possible, held)
     keep = _doubted(text, said, _kept(said, parts, statements, possible.languages))
     found: list[Found] = []
