@@ -110,7 +110,7 @@ class Sentences:
         found: dict[int, set[str]] = {}
         if not telling.words:
             return found
-        parted = _parted(self.low)
+        parted = _parted(self.low).replace(_END, "\1")  # in no word that tells anything
         pieces = [parted[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
         words = _BETWEEN.join(pieces).split()
         meant = telling.meant
