@@ -1,4 +1,4 @@
-"""The conformance suite on a SQLite file whose texts are sealed."""
+"""The conformance suite on databases whose texts are sealed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from langmem_plugin.keyring import FolderKeyRing
 from langmem_plugin.testing.stores import StoreConformance
 
 
+@pytest.fixture
+def sealed(tmp_path, monkeypatch):
+    """Every memory is opened with one key ring."""
+    ring, plain = FolderKeyRing(tmp_path / "keys"), Memory.open.__func__
+    opened = classmethod(lambda cls, *given, **more: plain(cls, *given, encryption=ring, **more))
+    monkeypatch.setattr(Memory, "open", opened)
+
+
 class TestSealedSqlite(StoreConformance):
-    """A SQLite file, opened with a key ring each time."""
+    """A SQLite file."""
 
     @pytest.fixture
-    def url(self, tmp_path, monkeypatch):
-        ring, plain = FolderKeyRing(tmp_path / "keys"), Memory.open.__func__
-        sealed = classmethod(lambda cls, *given, **more: plain(cls, *given, encryption=ring, **more))
-        monkeypatch.setattr(Memory, "open", sealed)
+    def url(self, tmp_path, sealed):
         return f"sqlite:///{tmp_path / 'memory.db'}"
+
+
+class TestSealedRedis(StoreConformance):
+    """A key prefix of a real Redis server."""
+
+    @pytest.fixture
+    def url(self, redis_url, sealed):
+        return redis_url

@@ -259,11 +259,17 @@ def test_processes_write_in_the_order_of_asking(tmp_path):
         with locks[number]:
             order.append(number)
 
+    def tickets():
+        return int.from_bytes((tmp_path / "lock").read_bytes()[:8], "little")
+
     threads = [threading.Thread(target=want, args=(number,)) for number in (1, 2, 3)]
     with locks[0]:
         for thread in threads:
+            taken, until = tickets(), time.monotonic() + 30
             thread.start()
-            time.sleep(0.1)
+            while tickets() == taken:
+                assert time.monotonic() < until, "it does not ask"
+                time.sleep(0.005)
     for thread in threads:
         thread.join()
     assert order == [1, 2, 3]

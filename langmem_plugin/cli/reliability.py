@@ -147,6 +147,19 @@ def _index_faults(arguments: argparse.Namespace) -> Outcome:
     return index_faults.to_markdown(found), [asdict(one) for one in found]
 
 
+def _rotation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=10_000, metavar="N", help="messages (10000)")
+    parser.add_argument("--kills", type=int, default=5, metavar="N", help="processes killed while they change it (5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (0)")
+
+
+def _rotation(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import rotation
+
+    found = rotation.measure(rows=arguments.rows, kills=arguments.kills, seed=arguments.seed, progress=progress)
+    return rotation.to_markdown(found), asdict(found)
+
+
 RELIABILITY = (
     Evaluation(
         name="faults",
@@ -183,5 +196,11 @@ RELIABILITY = (
         help="how much of what owners said is in any file after they were forgotten",
         add_arguments=_erasure_arguments,
         run=_erasure,
+    ),
+    Evaluation(
+        name="rotation",
+        help="what a change of an encryption key costs those who read and write, and what kills on the way lose",
+        add_arguments=_rotation_arguments,
+        run=_rotation,
     ),
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.keyring import KeyRing
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.rows import utc_now
@@ -32,20 +31,17 @@ def open_store(
     Raises:
         KeyUnavailable: The database was written with a ring, and none is given.
     """
+    store: Store
     scheme = url.partition(":")[0].partition("+")[0] if isinstance(url, str) else ""
     if scheme in ("redis", "rediss"):
         from langmem_plugin.store.redis_store import RedisStore
 
-        if ring is not None:
-            raise InvalidSetting(
-                "encryption", type(ring).__name__, "Redis is not encrypted yet: use SQLite or PostgreSQL"
-            )
-        return RedisStore(url, writer=writer, clock=clock, ttl=ttl)
-    if scheme in ("postgresql", "postgres"):
+        store = RedisStore(url, writer=writer, clock=clock, ttl=ttl, ring=ring)
+    elif scheme in ("postgresql", "postgres"):
         from langmem_plugin.store.postgres import PostgresStore
 
         address = url.replace("postgres://", "postgresql://", 1)
-        store: SqlStore = PostgresStore(address, writer=writer, clock=clock, ttl=ttl, ring=ring)
+        store = PostgresStore(address, writer=writer, clock=clock, ttl=ttl, ring=ring)
     else:
         store = SqlStore(url, writer=writer, clock=clock, ttl=ttl, ring=ring)
     if ring is None and store.sealing.required:

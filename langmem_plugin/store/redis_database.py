@@ -25,11 +25,14 @@ from langmem_plugin.errors import (
     StoreLost,
     StoreUnavailable,
 )
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.redis_script import READ, RELEASE, WRITE
+from langmem_plugin.store.redis_shared import SharedReads
 from langmem_plugin.store.redis_transaction import Known, Moved, Transaction
 from langmem_plugin.store.redis_url import parse_redis_url
 from langmem_plugin.store.rows import utc_now
+from langmem_plugin.store.sealing import Sealing
 
 _log = logging.getLogger(__name__)
 
@@ -60,22 +63,29 @@ class RedisDatabase:
     was lost, and a call says so (`StoreLost`) and answers nothing.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None) -> None:
+    def __init__(
+        self, url: str, *, clock: Callable[[], datetime] = utc_now, ttl: timedelta | None = None,
+        ring: KeyRing | None = None,
+    ) -> None:  # fmt: skip
         """Open it, and make its directory if there is none.
 
         Args:
             url: Its address.
             clock: The present moment, by which sessions end.
             ttl: What a session that begins here lives on after each write; None: no end.
+            ring: The keys that seal what is written, and open what was sealed.
         """
         self.clock = clock
         self.ttl = ttl
         self._url = parse_redis_url(url)
         self.url = self._url.shown
+        self.sealing = Sealing(ring, where=self.url)
         self.path: Path | None = None
         """None: the server keeps its files elsewhere."""
         self.known = Known()
-        self._shared = _Shared()
+        self.changed_key: Callable[[str], None] | None = None
+        """Called where an owner's key changed while something was written with the earlier one."""
+        self._shared = SharedReads()
         self._closed = False
         self._driver = _driver()
         self._client: Any = self._connect()
@@ -144,6 +154,7 @@ class RedisDatabase:
         random mark whether it stands.
         """
         sent: dict[bytes, T] = {}
+        behind: list[bool] = []
 
         def once(attempt: int) -> T:
             transaction = self.begin(key, ahead, others, whole=whole or attempt >= _WHOLE_AFTER, lost=lost)
@@ -156,10 +167,14 @@ class RedisDatabase:
                 return result
             sent[transaction.mark] = result
             self._send(transaction)
+            behind.append(self.sealing.ring is not None and transaction.is_behind)
             return result
 
         with self._locks[hash(key) % len(self._locks)]:
-            return self._patiently(once)
+            result = self._patiently(once)
+        if any(behind) and self.changed_key is not None:
+            self.changed_key(key.owner)
+        return result
 
     def begin(
         self, key: SessionKey, ahead: Sequence[str], others: Sequence[str], *, whole: bool, lost: bool
@@ -351,7 +366,10 @@ class RedisDatabase:
             pipeline.hsetnx(self._directory, "instance", uuid4().hex)
             pipeline.hsetnx(self._directory, "schema", str(SCHEMA))
             pipeline.execute()
-        instance, schema = self._client.hmget(self._directory, ["instance", "schema"])
+        if self.sealing.ring is not None:
+            self._client.hsetnx(self._directory, "sealed", 1)
+        instance, schema, sealed = self._client.hmget(self._directory, ["instance", "schema", "sealed"])
+        self.sealing.required = sealed is not None
         if int(schema) > SCHEMA:
             raise SchemaTooNew(found=int(schema), known=SCHEMA)
         self._tell(info)
@@ -404,24 +422,6 @@ class RedisDatabase:
         if word == "WRONGTYPE":
             return StoreCorrupt(self.url, "a key with this prefix is not ours; choose another prefix")
         return StoreUnavailable(self.url, why, "see the cause of this error")
-
-
-class _Shared(threading.local):
-    """The transactions that a thread's reads share for a while."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-        self.transactions: dict[SessionKey, Transaction] = {}
-
-    def get(self, key: SessionKey) -> Transaction | None:
-        return self.transactions.get(key)
-
-    def put(self, key: SessionKey, transaction: Transaction) -> None:
-        if self.depth:
-            self.transactions[key] = transaction
-
-    def let_go(self, key: SessionKey) -> None:
-        self.transactions.pop(key, None)
 
 
 def _driver() -> Any:

@@ -19,6 +19,7 @@ from langmem_plugin.store.redis_keys import list_owners
 from langmem_plugin.store.redis_transaction import VECTORS_LEFT, HeldSession, Transaction
 from langmem_plugin.store.rows import to_micros
 from langmem_plugin.store.scan import Needles
+from langmem_plugin.store.sealing import MARK
 
 
 class RedisErasure:
@@ -79,6 +80,7 @@ class RedisErasure:
         moment = to_micros(now)
 
         def change(transaction: Transaction) -> tuple[_Seen, list[int]]:
+            transaction.only_delete()
             seen, ids = _Seen(), []
             for one in transaction.sessions.values():
                 entry = transaction.owner.get(f"s:{one.key.session}")
@@ -175,6 +177,7 @@ class RedisErasure:
         first = names[0] if names else "-"
 
         def change(transaction: Transaction) -> tuple[Erased | None, list[int]]:
+            transaction.only_delete()
             seen = _Seen()
             held = list(transaction.sessions.values())
             if session is None:
@@ -215,7 +218,7 @@ class _Seen(Collected):
         for _, row in held.rows(range(1, held.head["last_seq"] + 1)):
             self.message(row["body"])
         for turn in held.hash.many(f"t:{name}" for name in held.head["pending"]):
-            for row in turn["staged"].values():
+            for row in (turn or {}).get("staged", {}).values():
                 self.message(row["body"], "staged")
         self.attachments(held, None)
         self.derived(held, None)
@@ -269,7 +272,7 @@ class _Seen(Collected):
         head = held.head or {}
         gone = [one for one in head["summaries"] if one["upto"] >= from_seq]
         fields = [f"s{one['number']}" for one in gone]
-        for summary in held.hash.many(fields):
+        for summary in filter(None, held.hash.many(fields)):
             self._strings[summary["text"]] = None
         self._counts["summaries"] += len(gone)
         if gone:
@@ -299,7 +302,7 @@ def _texts(field: bytes, value: bytes) -> Iterator[bytes]:
     """A field as it stands, and the texts of constraints, which are JSON within JSON."""
     yield field
     yield value
-    if field == b"constraints":
+    if field == b"constraints" and not value.startswith(MARK.encode()):
         for row in load_json(value.decode()):
             yield row["text"].encode()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langmem_plugin.messages import dump_json, load_json
+from langmem_plugin.store.sealing import MARK, HashSeal
 
 REV, FIELDS, HEAD = b"rev", b"fields", b"head"
 """Of every hash: a random mark of its last change, how many fields it has, what it is."""
@@ -21,6 +22,7 @@ class RedisHash:
         *,
         whole: bool,
         fetch: Callable[[RedisHash, Sequence[bytes]], Sequence[bytes | None]],
+        seal: HashSeal,
     ) -> None:
         """Nothing is changed yet.
 
@@ -29,6 +31,7 @@ class RedisHash:
             read: Fields that were read already; None for one that is not there.
             whole: Every field was read.
             fetch: Reads fields; the hash has not changed since `read`.
+            seal: Opens and seals what fields say.
         """
         self.name = name
         self.rev = read.get(REV) or b""
@@ -39,7 +42,10 @@ class RedisHash:
         self.gone: set[bytes] = set()
         self.lives: str | int = ""
         """Milliseconds from now after which the server may drop it; "on" for without end, "" to leave that."""
+        self.blind = False
+        """Whether what no key opens reads as absent: for whoever only deletes it."""
         self._hidden = False
+        self._seal = seal
         self._read = dict(read)
         self._whole = whole or not self.rev
         self._fetch = fetch
@@ -65,7 +71,9 @@ class RedisHash:
 
     def many(self, fields: Iterable[str]) -> list[Any]:
         """The fields' values, in order; None for one that is not there."""
-        return [None if held is None else load_json(held.decode()) for held in self.raw(fields)]
+        names = list(fields)
+        texts = [self._text(name, held) for name, held in zip(names, self.raw(names), strict=True)]
+        return [None if text is None else load_json(text) for text in texts]
 
     def get(self, field: str) -> Any:
         """A field's value; None if it is not there."""
@@ -73,7 +81,26 @@ class RedisHash:
 
     def put(self, field: str, value: Any, *, mark: bool = True) -> None:
         """Set a field; without `mark`, whoever read the hash meanwhile is not disturbed."""
-        self.put_raw(field, dump_json(value).encode(), mark=mark)
+        self.put_raw(field, self._seal.seal(field, dump_json(value)), mark=mark)
+
+    def reseal(self, *, limit: int) -> int:
+        """Seal at most so many fields anew that are not sealed with the newest key; gives how many."""
+        fields = [
+            (name, value)
+            for name in self.names()
+            for value in self.raw([name])
+            if value is not None and self._seal.is_old(name, value)
+        ][:limit]
+        for name, value in fields:
+            self.put_raw(name, self._seal.seal(name, self._seal.open(name, value)))
+        return len(fields)
+
+    def is_behind(self) -> bool:
+        """Whether something was put in that is sealed with another key than the owner's newest."""
+        return any(
+            value.startswith(MARK.encode()) and self._seal.is_old(name.decode(), value)
+            for name, value in self.sets.items()
+        )
 
     def put_raw(self, field: str, value: bytes, *, mark: bool = True) -> None:
         """Set a field to these bytes."""
@@ -113,6 +140,11 @@ class RedisHash:
             raise LookupError("the hash was not read as a whole")
         held = {} if self.dropped else {name for name, value in self._read.items() if value is not None}
         return [name.decode() for name in sorted({*held, *self.sets} - self.gone)]
+
+    def _text(self, field: str, held: bytes | None) -> str | None:
+        if held is None:
+            return None
+        return self._seal.readable(field, held) if self.blind else self._seal.open(field, held)
 
     def _now(self, name: bytes) -> bytes | None:
         if name in self.sets:

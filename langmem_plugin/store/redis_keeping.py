@@ -12,6 +12,7 @@ from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.redis_keys import Named, list_owners
 from langmem_plugin.store.redis_transaction import Transaction
 from langmem_plugin.store.rows import from_micros, micros_of, to_micros
+from langmem_plugin.store.sealing import HashSeal
 
 _TOGETHER = 500
 """Sessions that are asked at a time."""
@@ -70,7 +71,7 @@ class RedisKeeping:
         return found[offset:] if limit is None else found[offset : offset + limit]
 
     def _stated(self, keys: Sequence[SessionKey]) -> list[list[dict[str, Any]]]:
-        """Each session's own constraints."""
+        """Each session's own constraints; none where no key opens them."""
         found: list[list[dict[str, Any]]] = []
         for start in range(0, len(keys), _TOGETHER):
             part = keys[start : start + _TOGETHER]
@@ -81,7 +82,10 @@ class RedisKeeping:
                     pipeline.hget(self._database.session_key(key), "constraints")
                 return list(pipeline.execute())
 
-            found += [load_json(one.decode()) if one else [] for one in self._database.patiently(ask)]
+            for key, one in zip(part, self._database.patiently(ask), strict=True):
+                seal = HashSeal(self._database.sealing, key.owner, "session", key.session)
+                text = seal.readable("constraints", one) if one else None
+                found.append(load_json(text) if text else [])
         return found
 
 

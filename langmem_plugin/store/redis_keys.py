@@ -11,6 +11,7 @@ from langmem_plugin.messages import load_json
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.redis_database import RedisDatabase
 from langmem_plugin.store.rows import to_micros
+from langmem_plugin.store.sealing import HashSeal
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,10 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class NamedOwner:
-    """An owner's sessions, in the order in which they began, and the constraints that hold in all of them."""
+    """An owner's sessions, in the order in which they began, and the constraints that hold in all of them.
+
+    Constraints that no key opens are left out.
+    """
 
     owner: str
     sessions: tuple[Named, ...]
@@ -81,11 +85,12 @@ def _read(database: RedisDatabase, owner: str | None) -> list[NamedOwner]:
                 database.read(SessionKey(name, "-"), lambda _: None)  # says what is lost
             if not fields:
                 _log.warning("Redis lost what an owner's sessions share; they are not listed")
-            found.append(_named(name, fields, moment, seconds * 1000 + micros // 1000))
+            seal = HashSeal(database.sealing, name, "owner")
+            found.append(_named(name, fields, moment, seconds * 1000 + micros // 1000, seal))
     return found
 
 
-def _named(owner: str, fields: Mapping[bytes, bytes], moment: int, now_ms: int) -> NamedOwner:
+def _named(owner: str, fields: Mapping[bytes, bytes], moment: int, now_ms: int, seal: HashSeal) -> NamedOwner:
     sessions = []
     for name, value in fields.items():
         if not name.startswith(b"s:"):
@@ -94,5 +99,6 @@ def _named(owner: str, fields: Mapping[bytes, bytes], moment: int, now_ms: int) 
         expires, deadline = entry.get("expires_at"), fields.get(b"d:" + name[2:])
         over = (expires is not None and expires <= moment) or (deadline is not None and int(deadline) <= now_ms)
         sessions.append(Named(SessionKey(owner, name[2:].decode()), entry, over, "ended" in entry))
-    constraints = load_json(fields.get(b"constraints", b"[]").decode())
+    text = seal.readable("constraints", fields.get(b"constraints", b"[]"))
+    constraints = load_json(text) if text else []
     return NamedOwner(owner, tuple(sorted(sessions, key=lambda one: int(one.entry.get("id", 0)))), tuple(constraints))

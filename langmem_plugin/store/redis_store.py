@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
 
-from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.keyring import KeyRing
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store.protocol import Snapshot
 from langmem_plugin.store.redis_access import RedisAccess
@@ -20,11 +20,11 @@ from langmem_plugin.store.redis_keeping import RedisKeeping
 from langmem_plugin.store.redis_log import RedisLog
 from langmem_plugin.store.redis_rebuild import RedisRebuild
 from langmem_plugin.store.redis_rows import entries_of
+from langmem_plugin.store.redis_seals import RedisSeals, seal_again
 from langmem_plugin.store.redis_spending import RedisSpending, reported_in
 from langmem_plugin.store.redis_transaction import Transaction
 from langmem_plugin.store.redis_work import RedisWork
 from langmem_plugin.store.rows import utc_now
-from langmem_plugin.store.sealing import PLAIN, Resealed, Sealing
 from langmem_plugin.store.spending import Reported
 
 
@@ -37,6 +37,7 @@ class RedisStore(
     RedisKeeping,
     RedisAccess,
     RedisRebuild,
+    RedisSeals,
     RedisSpending,
     RedisWork,
 ):
@@ -54,25 +55,12 @@ class RedisStore(
         writer: str = "",
         clock: Callable[[], datetime] = utc_now,
         ttl: timedelta | None = None,
+        ring: KeyRing | None = None,
     ) -> None:
-        RedisLog.__init__(self, RedisDatabase(url, clock=clock, ttl=ttl), writer=writer)
+        database = RedisDatabase(url, clock=clock, ttl=ttl, ring=ring)
+        database.changed_key = partial(seal_again, database)
+        RedisLog.__init__(self, database, writer=writer)
         RedisDerived.__init__(self)
-
-    @property
-    def sealing(self) -> Sealing:
-        """See `Seals.sealing`."""
-        return PLAIN
-
-    def reseal(self, owner: str, *, after: Sequence[Any] = (), limit: int) -> Resealed:
-        """See `Seals.reseal`."""
-        raise InvalidSetting("encryption", None, "Redis is not encrypted yet: use SQLite or PostgreSQL")
-
-    def drop_keys(self, owner: str) -> int | None:
-        """See `Seals.drop_keys`."""
-        return 0
-
-    def settle(self, *, clean: bool = False) -> None:
-        """See `Seals.settle`."""
 
     @property
     def database(self) -> RedisDatabase:

@@ -15,6 +15,7 @@ from langmem_plugin.messages import dump_json, load_json
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store.redis_hash import FIELDS, HEAD, REV, RedisHash
 from langmem_plugin.store.rows import micros_of, to_micros
+from langmem_plugin.store.sealing import HashSeal
 
 if TYPE_CHECKING:
     from langmem_plugin.store.redis_database import RedisDatabase
@@ -148,7 +149,7 @@ class Transaction:
             dict(zip(one[::2], one[1::2], strict=True)) if whole else dict(zip(fields, one, strict=True))
             for fields, one in zip(wanted[1:], found[1:], strict=True)
         ]
-        self.owner = self._hash(names_of[1], read[0], whole)
+        self.owner = self._hash(names_of[1], read[0], whole, "owner")
         self._check_whole(self.owner, counts[1], "what an owner's sessions share", lost=lost)
         if named and not self.owner.exists and not lost:
             raise self._lost("what an owner's sessions share was evicted", "memory.forget(owner=...)")
@@ -156,7 +157,7 @@ class Transaction:
         for one, name, count, fields_of, tombstone in zip(
             keys, names_of[2:], counts[2:], read[1:], tombstones, strict=True
         ):
-            hash = self._hash(name, fields_of, whole)
+            hash = self._hash(name, fields_of, whole, "session", one.session)
             self._check_whole(hash, count, f"a part of session {one.session!r}", lost=lost)
             before = self._before(one, hash, tombstone, lost=lost)
             held = HeldSession(one, hash, before, moment=None if lost else to_micros(database.clock()))
@@ -172,6 +173,16 @@ class Transaction:
     def changed(self) -> bool:
         """Whether there is anything to write."""
         return bool(self.directory_sets or self.directory_gone) or any(one.changed for one in self._hashes())
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it wrote with a key that is no longer its owner's newest."""
+        return any(one.is_behind() for one in self._hashes())
+
+    def only_delete(self) -> None:
+        """Go on where no key opens what is to be deleted."""
+        for one in self._hashes():
+            one.blind = True
 
     def marks(self) -> list[bytes]:
         """Who changed each hash last."""
@@ -342,8 +353,9 @@ class Transaction:
     def _hashes(self) -> list[RedisHash]:
         return [self.owner, *(held.hash for held in self.sessions.values())]
 
-    def _hash(self, name: bytes, read: dict[bytes, bytes | None], whole: bool) -> RedisHash:
-        return RedisHash(name, read, whole=whole, fetch=self._fetch)
+    def _hash(self, name: bytes, read: dict[bytes, bytes | None], whole: bool, *place: str) -> RedisHash:
+        seal = HashSeal(self._database.sealing, self.key.owner, *place)
+        return RedisHash(name, read, whole=whole, fetch=self._fetch, seal=seal)
 
     def _fetch(self, hash: RedisHash, fields: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = []

@@ -23,6 +23,8 @@ MARK = "~1:"
 _NONCE = 12
 _CIPHERS = 4_096
 """Keys that are held ready."""
+_SAYS = re.compile(r"[mks]\d|t:|constraints$")
+"""Fields of a hash in Redis with what was said: messages, their keywords, summaries, turns, constraints."""
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -185,6 +187,35 @@ class SessionSeal:
         return self._sealing.readable(text, self._owner, table, *self._session, *row)
 
 
+class HashSeal:
+    """Seals and opens those fields of one hash that say something."""
+
+    __slots__ = ("_owner", "_place", "_sealing")
+
+    def __init__(self, sealing: Sealing, owner: str, *place: object) -> None:
+        self._sealing = sealing
+        self._owner = owner
+        self._place = place
+
+    def seal(self, field: str, text: str) -> bytes:
+        """The JSON text as the field keeps it."""
+        if _SAYS.match(field):
+            text = self._sealing.seal(text, self._owner, "field", *self._place, field)
+        return text.encode()
+
+    def open(self, field: str, value: bytes) -> str:
+        """The JSON text that the field keeps; see `Sealing.open`."""
+        return self._sealing.open(value.decode(), self._owner, "field", *self._place, field)
+
+    def readable(self, field: str, value: bytes) -> str | None:
+        """The same; None if nothing opens it."""
+        return self._sealing.readable(value.decode(), self._owner, "field", *self._place, field)
+
+    def is_old(self, field: str, value: bytes) -> bool:
+        """Whether the field is to be sealed, and is not with the owner's newest key."""
+        return bool(_SAYS.match(field)) and not value.startswith(self._sealing.current(self._owner).encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Resealed:
     """A step of sealing an owner's rows anew."""
@@ -226,7 +257,7 @@ class Seals(Protocol):
         ...
 
     def settle(self, *, clean: bool = False) -> None:
-        """Wait until every write under way now stands, or not; `clean`: and what was overwritten has left the log.
+        """Wait until every write under way now stands, or not; `clean`: and have what was overwritten leave the log.
 
         Raises:
             StoreUnavailable: One is under way for too long.

@@ -100,21 +100,22 @@ class Sentences:
                 after = ends[index]
             at = low.find(text, after)
 
-    def with_words(self, telling: Telling) -> dict[int, set[str]]:
+    def with_words(self, telling: Telling, *, whole: bool) -> dict[int, set[str]]:
         """The indices of the sentences in which any telling word stands, in order, each with those words.
 
         Args:
             telling: Those of the message, of which this is what the user speaks.
+            whole: Whether that is all of it.
         """
         found: dict[int, set[str]] = {}
         if not telling.words:
             return found
-        parted = _parted(self.low)
+        parted = _parted(self.low).replace(_END, "\1")  # in no word that tells anything
         pieces = [parted[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
         words = _BETWEEN.join(pieces).split()
         meant = telling.meant
-        strange = [word for word in set(words).difference(telling.written) if not word.isalpha()]
-        if strange:  # cut by a mask
+        if not (whole and parted.isascii()):  # a mask, or the end of a sentence, may have cut a word
+            strange = [word for word in set(words).difference(telling.written) if not word.isalpha()]
             meant = {**meant, **{word: bare for word in strange if (bare := _bare(word, telling.words))}}
         sought = {*telling.words, *meant, _END}
         index = 0
@@ -157,7 +158,7 @@ class Possible:
         for index, words in held.items():
             for word in words & by_cue.keys():
                 for fitting in by_cue[word]:
-                    if not fitting.also or not fitting.also.isdisjoint(words):
+                    if fitting.stands_beside(words):
                         key = (index, fitting.place)
                         if key in found:
                             found[key].update(fitting.rules)
@@ -198,7 +199,7 @@ def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
         words=words,
         unspaced=unspaced,
         states=any(unspaced.values())
-        or any(not fitting.also or not fitting.also.isdisjoint(words) for cue in cues for fitting in index.by_cue[cue]),
+        or any(fitting.stands_beside(words) for cue in cues for fitting in index.by_cue[cue]),
     )
 
 
@@ -208,9 +209,16 @@ class _Fitting:
 
     place: int
     """Of the language."""
-    also: frozenset[str]
+    also: tuple[frozenset[str], ...]
     rules: Mapping[int, Rule]
     """By their place in the file."""
+
+    def stands_beside(self, words: set[str]) -> bool:
+        """Whether the words hold one of each set that the rules ask for beside the cue."""
+        for near in self.also:  # noqa: SIM110 - a generator costs more than the question
+            if near.isdisjoint(words):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +245,7 @@ def _index() -> _Index:
                 for also in dict.fromkeys(rule.also for rule in rules):
                     alike = {rule.order_index: rule for rule in rules if rule.also == also}
                     by_cue.setdefault(cue, []).append(_Fitting(place, also, alike))
-                    known |= also
+                    known.update(*also)
             for word in language.endings:
                 ends.setdefault(word, []).append(place)
             known |= language.amending
