@@ -119,6 +119,8 @@ def measure(
 ) -> list[Trial]:
     """Ask without a pause while Chroma is disturbed, and look at every answer.
 
+    Files that are spoiled while Chroma reads them may end the process (chroma#7238).
+
     Sessions are searched by Chroma whatever their size; a writer adds to another one all
     the time. The stored vectors themselves, in SQLite, are not touched.
 
