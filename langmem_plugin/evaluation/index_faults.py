@@ -139,7 +139,9 @@ def measure(
                 with _memory(folder, messages, seed, server=server) as (memory, index, running):
                     for kind in wanted:
                         progress(kind)
-                        index.rebuild(timeout_s=_HEALS_WITHIN_S)
+                        with suppress(StoreUnavailable):  # a search that was late may fail in its midst
+                            index.rebuild(timeout_s=_HEALS_WITHIN_S)
+                        _heals(index)
                         found.append(_tried(kind, memory, index, running, seconds, threads, seed))
     return found
 
@@ -329,7 +331,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
     By another process: closing the file in this one would let go of Chroma's own locks.
     """
-    (file,) = folder.rglob("chroma.sqlite3")
+    file = max(folder.rglob("chroma.sqlite3"), key=lambda one: one.stat().st_mtime)
     command = [sys.executable, "-c", _LOCK, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603
         try:
