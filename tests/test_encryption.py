@@ -119,6 +119,22 @@ def test_a_thousand_rows_in_each_others_place_are_all_found_out(url, ring, tmp_p
     connection.close()
 
 
+def test_a_row_that_was_tampered_with_can_be_forgotten(url, ring, tmp_path):
+    """Reading and rotating name its place; forgetting it leaves a tombstone, and the rest goes on under a new key."""
+    with Memory.open(url, encryption=ring) as memory:
+        session = memory.session("s", owner="ann")
+        session.add(user("One.", id="m1"), user("Two.", id="m2"), user("Three."))
+        raw(tmp_path, "UPDATE messages SET body = (SELECT body FROM messages WHERE seq = 3) WHERE seq = 2")
+        for call in (session.history, lambda: memory.rotate_key(owner="ann", grace_s=0)):
+            with pytest.raises(SealBroken, match="messages s/1/2"):
+                call()
+        assert memory.forget(owner="ann", session="s", message=2).complete
+        assert texts(session) == ["One.", "[forgotten]", "Three."]
+        assert session.history()[1].message.id == "m2"
+        assert memory.rotate_key(owner="ann", grace_s=0).destroyed == 1
+        assert texts(session) == ["One.", "[forgotten]", "Three."]
+
+
 def test_a_changed_byte_is_found_out(url, ring, tmp_path):
     """Whatever bit of a sealed text is turned, reading says so, and writes nothing."""
     with Memory.open(url, encryption=ring) as memory:

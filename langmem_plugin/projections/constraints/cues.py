@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +49,7 @@ def telling_words(low: str) -> Telling:
     """The telling words of a text in small letters, in any language that has spaces between words."""
     written = set(_parted(low).split())
     known = _index().known
-    meant = {word: bare for word in written if not word.isalpha() and (bare := _bare(word, known))}
+    meant = _bare(written, known)
     words = written & known
     words.difference_update(meant)
     words.update(*meant.values())
@@ -64,15 +64,19 @@ def _parted(low: str) -> str:
     return low
 
 
-def _bare(word: str, known: AbstractSet[str]) -> list[str]:
-    """Of a word without the marks around it, and of what follows an apostrophe in it, what is known."""
-    word = word.strip(_MARKS)
-    bare = [word] if word in known else []
-    if "'" in word:
-        word = word.rpartition("'")[2]
-        if word in known:
-            bare.append(word)
-    return bare
+def _bare(words: Iterable[str], known: AbstractSet[str]) -> dict[str, tuple[str, ...]]:
+    """By word that is more than letters: without the marks around it, and what follows an apostrophe, if known."""
+    meant: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        if not word.isalpha():
+            bare = word.strip(_MARKS)
+            if "'" in bare:
+                parts = (bare, bare.rpartition("'")[2])
+                if not known.isdisjoint(parts):
+                    meant[word] = tuple(part for part in parts if part in known)
+            elif bare in known:
+                meant[word] = (bare,)
+    return meant
 
 
 def _is_unspaced(text: str) -> bool:
@@ -115,8 +119,7 @@ class Sentences:
         words = _BETWEEN.join(pieces).split()
         meant = telling.meant
         if not (whole and parted.isascii()):  # a mask, or the end of a sentence, may have cut a word
-            strange = [word for word in set(words).difference(telling.written) if not word.isalpha()]
-            meant = {**meant, **{word: bare for word in strange if (bare := _bare(word, telling.words))}}
+            meant = {**meant, **_bare(set(words).difference(telling.written), telling.words)}
         sought = {*telling.words, *meant, _END}
         index = 0
         for word in [word for word in words if word in sought]:
