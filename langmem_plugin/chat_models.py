@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
@@ -19,7 +20,8 @@ def as_chat_model(obj: object) -> ChatModel | None:
     """The given model as a `ChatModel`; None stays None.
 
     A `ChatModel` is returned as it is. A LangChain chat model (or any runnable that
-    takes messages), a LlamaIndex LLM and a plain `callable(prompt) -> str` are wrapped.
+    takes messages, also one made by `with_structured_output`), a LlamaIndex LLM and a
+    plain `callable(prompt) -> str` are wrapped.
     Frameworks are not told `max_tokens`: each spells it differently, and it would cut
     an answer or starve a model that thinks first. Length is asked for and then counted.
 
@@ -139,6 +141,9 @@ class _LangChainModel(_Wrapped):
         answer = self._model.invoke([("system", system), ("human", prompt)], config=quiet)
         if isinstance(answer, str):
             return answer, ""
+        structured = _structured(answer)
+        if structured is not None:
+            return structured, ""
         facts = getattr(answer, "response_metadata", None)
         return _text_of(getattr(answer, "content", None)), _finish_of(facts)
 
@@ -190,6 +195,14 @@ def _name_of(model: object) -> str:
         if isinstance(name, str) and name:
             return name
     return type(model).__name__
+
+
+def _structured(answer: object) -> str | None:
+    """What `with_structured_output` made of an answer, as JSON again; None for a message."""
+    if isinstance(answer, Mapping):
+        return json.dumps(answer, ensure_ascii=False, default=str)
+    dump = getattr(answer, "model_dump_json", None)
+    return str(dump()) if callable(dump) and not hasattr(answer, "content") else None
 
 
 def _text_of(content: object) -> str:

@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+EXTRACTION_SCHEMA: Mapping[str, Any] = MappingProxyType(
+    {
+        "title": "Constraints",
+        "description": "What the user states that must hold from now on.",
+        "type": "object",
+        "properties": {
+            "constraints": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "message": {"type": "integer"},
+                        "quote": {"type": "string"},
+                        "kind": {"enum": ["prohibition", "requirement", "preference", "fact", "goal"]},
+                        "meaning": {"type": "string"},
+                    },
+                    "required": ["message", "quote", "kind", "meaning"],
+                },
+            },
+            "meanings": {"type": "object", "additionalProperties": {"type": "string"}},
+            "duplicates": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+            "contradictions": {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+        },
+        "required": ["constraints"],
+    }
+)
+"""What an `extractor` is asked to answer, as a JSON schema, for models that can be held to one.
+
+`dict(EXTRACTION_SCHEMA)` is what LangChain's `with_structured_output` takes. Whatever comes back is read with the same
+suspicion.
+"""
 
 
 @runtime_checkable

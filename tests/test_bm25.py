@@ -4,8 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Plus
 
+from langmem_plugin.memory import Memory
 from langmem_plugin.recall.bm25 import DELTA, K1, B, bm25_plus
 from langmem_plugin.recall.sources import KeywordStats, Postings
+from langmem_plugin.records import SessionKey
+from langmem_plugin.testing.stores import check_keyword_scores
 
 
 def index(documents: list[list[str]]) -> tuple[KeywordStats, dict[str, Postings]]:
@@ -51,3 +54,16 @@ def test_an_empty_session_has_no_scores():
     found = bm25_plus(["cat"], KeywordStats(0, 0), {}, size=1)
     assert found.scores.tolist() == [0.0]
     assert found.best == 0.0
+
+
+def test_the_store_in_memory_scores_as_rank_bm25():
+    """What the conformance suite asks of the stores that can be reopened holds for `sqlite://`, turn by turn."""
+    texts = ["copper gate by the river", "a gate, a gate, a stone gate", "winter", "the lantern of the harbour"] * 3
+    queries = ["copper lantern", "stone gate gate", "nothing of it"]
+    with Memory.open("sqlite://") as memory:
+        for number, text in enumerate(texts, start=1):
+            memory.session("s", owner="ann").add(text)
+            memory.session("s", owner="bob").add(text + " copper copper")
+            memory.session("s", owner="ann").recall(queries[0])
+            if number in (1, 5, len(texts)):
+                check_keyword_scores(memory, SessionKey("ann", "s"), texts[:number], queries)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from langmem_plugin import ConstraintEvent, Memory, MemoryConfig, Session
 from langmem_plugin.config import ConstraintsConfig
 from langmem_plugin.messages import assistant
+from langmem_plugin.models import EXTRACTION_SCHEMA
 from langmem_plugin.projections.constraints.refine import prompt_for, read_answer
+from langmem_plugin.records import ConstraintKind
 
 IMPLIED = "The other options don't work for me."
 
@@ -238,3 +242,49 @@ def test_each_message_is_read_once() -> None:
             assert memory.wait(10)
     read = [line for prompt in prompts for line in prompt.splitlines() if line.startswith('{"message"')]
     assert [json.loads(line)["text"] for line in read] == [f"Message number {number}." for number in range(3)]
+
+
+def test_what_is_refused_is_counted_by_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """Each statement of an answer is taken or refused for one named reason, and a debug record says how many were."""
+    items = [
+        {"message": 1, "quote": "don't work for me", "kind": "preference"},
+        {"message": 7, "quote": "don't work for me", "kind": "preference"},
+        {"message": 1, "quote": "never said at all", "kind": "preference"},
+        {"message": 1, "quote": "What else is there", "kind": "preference"},
+        {"message": 1, "quote": IMPLIED, "kind": "preference"},
+        {"message": 1, "quote": IMPLIED, "kind": "opinion"},
+        "junk",
+    ]
+    with caplog.at_level(logging.DEBUG, "langmem_plugin.projections.refinement"):
+        with opened(json.dumps({"constraints": items})) as memory:
+            session = memory.session("s", owner="ann")
+            session.add(f"Thanks. {IMPLIED} What else is there?", assistant("A boat."))
+            assert memory.wait(10)
+        (record,) = caplog.records
+    counted = {"unknown message": 1, "not verbatim": 1, "not asserted": 1, "known": 1, "malformed": 2}
+    assert (record.pointed, record.refused) == (1, counted)
+    assert IMPLIED not in record.getMessage() + repr(record.__dict__)
+    assert read_answer("Sorry, I cannot.", {1: IMPLIED}, ()).refused == {"no JSON": 1}
+
+
+@pytest.mark.parametrize("form", ["mapping", "object"])
+def test_structured_output_of_a_framework_is_an_answer(form: str) -> None:
+    """A LangChain runnable that yields a mapping or a pydantic object, as `with_structured_output` does, is read."""
+    runnables = pytest.importorskip("langchain_core.runnables")
+    found = json.loads(points_at("don't work for me"))
+    shaped = found if form == "mapping" else pydantic.RootModel[dict[str, Any]](found)
+    config = MemoryConfig(constraints=ConstraintsConfig(refine_every=1, model_finds="active"))
+    with Memory.open(config=config, extractor=runnables.RunnableLambda(lambda _: shaped)) as memory:
+        session = memory.session("s", owner="ann")
+        session.add(IMPLIED, assistant("A boat."))
+        assert memory.wait(10)
+        assert [one.text for one in session.constraints()] == [IMPLIED]
+
+
+def test_the_schema_names_what_the_reader_takes() -> None:
+    """The kinds and keys that a model is held to are those that are read."""
+    properties = EXTRACTION_SCHEMA["properties"]
+    item = properties["constraints"]["items"]
+    assert item["properties"]["kind"]["enum"] == [kind.value for kind in ConstraintKind]
+    assert set(item["required"]) == set(item["properties"]) == {"message", "quote", "kind", "meaning"}
+    assert set(properties) == {"constraints", "meanings", "duplicates", "contradictions"}

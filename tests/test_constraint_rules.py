@@ -155,6 +155,29 @@ TAKING_BACK = (
 )
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        "From now on, tell me the price first.",
+        "Each time you recommend a place, show me how to get there.",
+        "When you give me a recipe, give me the total time too.",
+    ],
+)
+def test_an_order_is_kept_with_what_it_orders(order: str) -> None:
+    """Where what holds from now on is worded as a request, the request is in the span, a question after it is not."""
+    (found,) = find_constraints(f"Hello! {order} Where can I eat?").found
+    assert f"Hello! {order} Where can I eat?"[found.start : found.end] == order
+
+
+@pytest.mark.parametrize("text", ["I \0 never eat \0 pork. \0 My name is Ann. \0", "\0. \0. Never suggest pork. \0"])
+def test_a_control_character_between_words_moves_no_span(text: str) -> None:
+    """A NUL that stands like a word leaves the sentences in their places, and what it stands beside is proposed."""
+    found = find_constraints(text).found
+    assert found
+    assert all(item.proposed for item in found)
+    assert {"pork" in text[item.start : item.end] or "Ann" in text[item.start : item.end] for item in found} == {True}
+
+
 def test_every_pattern_of_the_language_files_compiles() -> None:
     """Patterns are compiled when they are first used, so a wrong one would show with the message that needs it."""
     for language in languages():

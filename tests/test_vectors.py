@@ -6,13 +6,11 @@ import contextlib
 import itertools
 import os
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from langmem_plugin.projections.vector_folder import VectorFolder
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import MAX_CHARS, VectorProjection
 from langmem_plugin.records import SessionKey
+from langmem_plugin.testing.chroma_server import ChromaServer
 from langmem_plugin.testing.vector_table import MemoryVectorTable
 
 MODEL = "test-model"
@@ -705,41 +704,9 @@ def test_no_owner_and_no_text_reaches_the_files(tmp_path, minilm):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The Rust server of the chromadb package, on loopback."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def start():
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", "from chromadb.cli.cli import app; app()"),
-                *("run", "--path", str(folder), "--host", "127.0.0.1", "--port", str(port)),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-        )
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/api/v2/heartbeat", timeout=1):
-                return process
-            time.sleep(0.1)
-        process.kill()
-        process.wait()
-        pytest.fail("the Chroma server did not start")
-
-    url = f"http://127.0.0.1:{port}"
-    running = [start()]
-
-    def stop():
-        for process in running:
-            process.kill()
-            process.wait()
-        running.clear()
-
-    yield url, stop, lambda: running.append(start())
-    stop()
+    running = ChromaServer(tmp_path_factory.mktemp("server"))
+    yield running.url, running.kill, running.start
+    running.kill()
 
 
 def test_a_server_shared_by_two(server, table, query):

@@ -125,12 +125,53 @@ def _erasure(arguments: argparse.Namespace) -> Outcome:
     return erasure.to_markdown(found), found
 
 
+def _index_faults_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="that each trouble lasts (5)")
+    parser.add_argument("--messages", type=int, default=600, metavar="N", help="of each session that is asked (600)")
+    parser.add_argument("--threads", type=int, default=4, metavar="N", help="that ask at once (4)")
+    parser.add_argument("--no-server", action="store_true", help="the embedded index alone")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (0)")
+
+
+def _index_faults(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import index_faults
+
+    found = index_faults.measure(
+        index_faults.FOLDER if arguments.no_server else (*index_faults.FOLDER, *index_faults.SERVER),
+        seconds=arguments.seconds,
+        messages=arguments.messages,
+        threads=arguments.threads,
+        seed=arguments.seed,
+        progress=progress,
+    )
+    return index_faults.to_markdown(found), [asdict(one) for one in found]
+
+
+def _rotation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=10_000, metavar="N", help="messages (10000)")
+    parser.add_argument("--kills", type=int, default=5, metavar="N", help="processes killed while they change it (5)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (0)")
+
+
+def _rotation(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import rotation
+
+    found = rotation.measure(rows=arguments.rows, kills=arguments.kills, seed=arguments.seed, progress=progress)
+    return rotation.to_markdown(found), asdict(found)
+
+
 RELIABILITY = (
     Evaluation(
         name="faults",
         help="whether anything acknowledged is lost when writers are killed, crowded and doubled, or the disk fails",
         add_arguments=_faults_arguments,
         run=_faults,
+    ),
+    Evaluation(
+        name="index-faults",
+        help="whether requests are answered, and rightly, while Chroma is damaged, locked, killed and hung",
+        add_arguments=_index_faults_arguments,
+        run=_index_faults,
     ),
     Evaluation(
         name="isolation",
@@ -155,5 +196,11 @@ RELIABILITY = (
         help="how much of what owners said is in any file after they were forgotten",
         add_arguments=_erasure_arguments,
         run=_erasure,
+    ),
+    Evaluation(
+        name="rotation",
+        help="what a change of an encryption key costs those who read and write, and what kills on the way lose",
+        add_arguments=_rotation_arguments,
+        run=_rotation,
     ),
 )

@@ -110,6 +110,10 @@ class Report:
     """A second labelled set, written before the rules were tried on it."""
     sorts: tuple[FalseConstraints, ...] = ()
     """Of the second set, the messages that state nothing, by sort."""
+    third: tuple[Labelled, ...] = ()
+    """A third labelled set, written before the rules of its day were tried on it."""
+    third_sorts: tuple[FalseConstraints, ...] = ()
+    """Of the third set, the messages that state nothing, by sort."""
     cost: RuleCost | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -122,6 +126,8 @@ class Report:
             "held_out": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.held_out],
             "second": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.second],
             "sorts": [asdict(item) | {"rate": item.rate} for item in self.sorts],
+            "third": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.third],
+            "third_sorts": [asdict(item) | {"rate": item.rate} for item in self.third_sorts],
             "cost": None if self.cost is None else asdict(self.cost) | {"growth": self.cost.growth},
             "notes": list(self.notes),
         }
@@ -133,7 +139,7 @@ def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = (), judged: Path
     Args:
         folder: Holds any of prefeval/, beam/ and locomo/.
         labelled: A JSON-lines file, or several, of {text, lang, about, split, labels}; `split` is
-            "dev", "test" or, for the second set, "blind".
+            "dev", "test" or, for the second set, "blind", for the third, "fresh".
         judged: JSON lines of {digest, verdict}: what a person said of a finding in BEAM's turns, "stated" if the user
             really states it; the digest is `digest_of` of its words.
 
@@ -175,6 +181,8 @@ def evaluate(folder: Path, *, labelled: Path | Sequence[Path] = (), judged: Path
         held_out=_scores_of(lines, "test"),
         second=_scores_of(lines, "blind"),
         sorts=tuple(_by_sort([line for line in lines if line["split"] == "blind"])),
+        third=_scores_of(lines, "fresh"),
+        third_sorts=tuple(_by_sort([line for line in lines if line["split"] == "fresh"])),
         cost=rule_cost.measure(speech) if speech else None,
         notes=tuple(notes),
     )
@@ -203,6 +211,7 @@ def to_markdown(report: Report) -> str:
         ("labelled set, development part", report.labelled),
         ("labelled set, test part", report.held_out),
         ("second labelled set", report.second),
+        ("third labelled set", report.third),
     ):
         if not scores:
             continue
@@ -212,15 +221,20 @@ def to_markdown(report: Report) -> str:
                 f"| {score.name} | {score.labelled} | {score.found} | {score.precision:.3f} | {score.recall:.3f} |"
             )
         lines.append("")
-    if report.sorts:
-        lines += ["| second set, states nothing | messages | fired |", "|---|---:|---:|"]
-        lines += [f"| {count.name} | {count.messages} | {count.fired} |" for count in report.sorts]
-        lines.append("")
+    lines += _sorts_table("second", report.sorts) + _sorts_table("third", report.third_sorts)
     if report.cost is not None:
         lines += rule_cost.to_markdown(report.cost).splitlines()
         lines.append("")
     lines += [f"* {note}" for note in report.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _sorts_table(part: str, sorts: Sequence[FalseConstraints]) -> list[str]:
+    """The messages of a set that state nothing; no lines if there are none."""
+    if not sorts:
+        return []
+    rows = [f"| {count.name} | {count.messages} | {count.fired} |" for count in sorts]
+    return [f"| {part} set, states nothing | messages | fired |", "|---|---:|---:|", *rows, ""]
 
 
 def _scores_of(lines: Sequence[dict[str, Any]], split: str) -> tuple[Labelled, ...]:

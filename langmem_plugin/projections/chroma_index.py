@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.projections.chroma_lock import SqliteLock
 from langmem_plugin.projections.chroma_scrub import scrub
 from langmem_plugin.projections.vector_table import Seqs, Vectors
 from langmem_plugin.records import SessionKey
 
 _TIMEOUT_S = 10.0
+_SQLITE = "chroma.sqlite3"
 
 
 class ChromaIndex:
@@ -34,12 +36,14 @@ class ChromaIndex:
         self._settled = folder is None
         self._name = collection_name(model, namespace=namespace)
         self._collection = self._open_collection()
+        self._lock = SqliteLock(folder / _SQLITE) if folder is not None else None
         self._batch = max(1, min(1_000, client.get_max_batch_size()))
 
     @classmethod
     def in_folder(cls, folder: Path, model: str) -> ChromaIndex:
         """Chroma inside this process, its files in `folder`."""
         chromadb, settings = _chroma()
+        _refuse_locked(folder)
         client = chromadb.PersistentClient(path=str(folder), settings=settings)
         try:
             return cls(client, model, folder=folder)
@@ -88,6 +92,8 @@ class ChromaIndex:
 
     def _put(self, key: SessionKey, seqs: Seqs, vectors: Vectors) -> None:
         tag = session_tag(key)
+        if self._lock is not None:
+            self._lock.check()
         for start in range(0, len(seqs), self._batch):
             part = [int(seq) for seq in seqs[start : start + self._batch]]
             self._collection.upsert(
@@ -130,6 +136,8 @@ class ChromaIndex:
 
         They are not found any more; their bytes stay in Chroma's files (chroma#7662).
         """
+        if self._lock is not None:
+            self._lock.check()
         if seqs is None:
             self._collection.delete(where=_only(key))
         elif len(seqs):
@@ -144,6 +152,8 @@ class ChromaIndex:
     def close(self) -> None:
         """Let go of files and connections. Does nothing the second time."""
         _close(self._client)
+        if self._lock is not None:
+            self._lock.close()
         if self._folder is not None:
             scrub(self._folder)
 
@@ -201,6 +211,15 @@ def _digest(*parts: str) -> str:
     """128 bits of the parts, told apart by their lengths."""
     raw = [part.encode("utf-8", "surrogatepass") for part in parts]
     return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in raw)).hexdigest()[:32]
+
+
+def _refuse_locked(folder: Path) -> None:
+    if (folder / _SQLITE).exists():
+        lock = SqliteLock(folder / _SQLITE)
+        try:
+            lock.check()
+        finally:
+            lock.close()
 
 
 def _chroma() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
@@ -23,6 +24,7 @@ from langmem_plugin.records import (
 )
 from langmem_plugin.store.protocol import Store
 
+_log = logging.getLogger(__name__)
 _BATCH = 16
 """User messages that one call reads."""
 _MOST_CHARS = 12_000
@@ -81,6 +83,7 @@ class RefinementProjection:
         answer = read_answer(
             self._model.complete(SYSTEM, prompt_for(said, held), max_tokens=_ANSWER_TOKENS), said, held
         )
+        _log.debug("extractor's answer read", extra={"pointed": len(answer.pointed), "refused": dict(answer.refused)})
         kept = self._store.save_refined(
             key, after=after, upto=upto, new=self._new(key, chosen, answer, held), read_at=head.version
         )

@@ -183,14 +183,22 @@ class SqlDatabase:
     def hold_sessions(self, connection: Connection) -> None:
         """Let nobody begin a session before this transaction ends; writers wait for each other anyway here."""
 
-    def checkpoint(self) -> None:
-        """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too."""
+    def checkpoint(self, *, patience_ms: int = _BUSY_MS) -> None:
+        """Move the write-ahead log into the database file and empty it, so that deleted bytes leave it too.
+
+        Args:
+            patience_ms: How long to wait for those who read; what they keep from leaving leaves later.
+        """
         if self.path is None:
             return
         with self.translated(), self._write_lock:
             self._check_open()
             with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={patience_ms}")
+                try:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_MS}")
 
     def vacuum(self) -> None:
         """Write the database anew, row by row, so that no page keeps what was moved out of it."""

@@ -257,7 +257,7 @@ class Seals(Protocol):
         ...
 
     def settle(self, *, clean: bool = False) -> None:
-        """Wait until every write under way now stands, or not; `clean`: and what was overwritten has left the log.
+        """Wait until every write under way now stands, or not; `clean`: and have what was overwritten leave the log.
 
         Raises:
             StoreUnavailable: One is under way for too long.

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Table, bindparam, delete, func, select, tuple_, update
 
-from langmem_plugin.messages import Message, dump_json, forgotten, load_json
+from langmem_plugin.errors import SealBroken
+from langmem_plugin.messages import Message, Role, dump_json, forgotten, load_json
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.collected import Collected
@@ -18,6 +19,7 @@ from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.rows import Row, to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
+from langmem_plugin.store.sealing import SessionSeal
 from langmem_plugin.store.sql_keys import of_keys
 from langmem_plugin.store.sql_log import chunks
 from langmem_plugin.store.sql_sessions import (
@@ -129,7 +131,7 @@ class SqlErasure:
             seen.keys.append(key)
             seen.versions.append(version)
             seal = seal_of(connection, session)
-            bodies = [load_json(seal.open(row["body"], "messages", row["seq"])) for row in rows]
+            bodies = [_body_of(row, seal) for row in rows]
             for row, body in zip(rows, bodies, strict=True):
                 seen.sealed("messages", row["body"], body)
             connection.execute(
@@ -290,6 +292,15 @@ class _Seen(Collected):
         self.kept(kept)
         if text is not None:
             self._strings[str(load_json(text))] = None
+
+
+def _body_of(row: RowMapping, seal: SessionSeal) -> dict[str, Any]:
+    """A message as its JSON; of one that was tampered with, what the columns beside say and a tombstone keeps."""
+    try:
+        body: dict[str, Any] = load_json(seal.open(row["body"], "messages", row["seq"]))
+    except SealBroken:
+        return Message(role=Role(row["role"]), id=row["message_id"]).to_json()
+    return body
 
 
 def _remaining(connection: Connection) -> Iterator[bytes]:

@@ -13,6 +13,8 @@ from langmem_plugin.store.rows import Row, opened_constraint
 from langmem_plugin.store.sealing import MARK, Resealed, Sealing, SessionSeal
 from langmem_plugin.store.sql_sessions import as_owner, seal_of, sealing_of
 
+_CLEAN_MS = 100
+"""Writers wait while the write-ahead log is emptied; if readers are in the way, it is emptied later."""
 _PARTS: tuple[tuple[Table, str, tuple[str, ...]], ...] = (
     (schema.messages, "body", ("seq",)),
     (schema.staged, "body", ("turn_id", "position")),
@@ -71,7 +73,7 @@ class SqlSeals:
         """See `Seals.settle`."""
         self._database.settle()
         if clean:
-            self._database.checkpoint()
+            self._database.checkpoint(patience_ms=_CLEAN_MS)
 
 
 def seal_copies(connection: Connection, parent: Row, child: Row) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -36,6 +37,27 @@ ODD_TEXTS = (
     "\ud83d\ude42", "\uf8ff1\ud83d\ude42\uf8ff",
 )  # fmt: skip
 """Texts that databases are known to change, refuse or run."""
+
+
+def check_keyword_scores(memory: Memory, key: SessionKey, texts: Sequence[str], queries: Sequence[str]) -> None:
+    """Each message's keyword score for each query is that of `rank_bm25.BM25Plus`, to 1e-6.
+
+    Args:
+        memory: Of any backend.
+        key: A session that holds these texts and nothing else.
+        texts: Messages of the user, in order.
+        queries: Texts, too.
+
+    Raises:
+        AssertionError: A score differs.
+    """
+    documents = [list(Counter(message_terms(user(text))).elements()) for text in texts]
+    store = memory._store
+    for query in queries:
+        terms = analyse_query(query)
+        found = bm25_plus(terms, store.keyword_stats(key), store.postings(key, terms), size=len(texts) + 1)
+        right = BM25Plus(documents, k1=K1, b=B, delta=DELTA).get_scores(terms)
+        np.testing.assert_allclose(found.scores[1:] + found.floor, right, atol=1e-6)
 
 
 class StoreConformance(KeepingClauses):
@@ -215,14 +237,8 @@ class StoreConformance(KeepingClauses):
                 memory.session("s", owner="bob").add(*(text + " copper copper" for text in some))
                 for query in queries:
                     memory.session("s", owner="ann").recall(query)
-        documents = [list(Counter(message_terms(user(text))).elements()) for text in texts]
         with Memory.open(url) as memory:
-            store = memory._store
-            for query in queries:
-                terms = analyse_query(query)
-                found = bm25_plus(terms, store.keyword_stats(key), store.postings(key, terms), size=len(texts) + 1)
-                right = BM25Plus(documents, k1=K1, b=B, delta=DELTA).get_scores(terms)
-                np.testing.assert_allclose(found.scores[1:] + found.floor, right, atol=1e-6)
+            check_keyword_scores(memory, key, texts, queries)
 
     def test_vectors_are_kept(self, url: str) -> None:
         """Vectors come back as they were, by session and model; a mark is no vector."""

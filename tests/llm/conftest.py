@@ -111,6 +111,9 @@ class Proxy:
         """Tokens of each prompt as the server counted them."""
         self.fault = ""
         """Once: "429", "500", "garbage", "stall", "dropN" (after N pieces of a stream)."""
+        self.open = threading.Event()
+        """While it is clear, requests wait."""
+        self.open.set()
         proxy = self
 
         class Passing(BaseHTTPRequestHandler):
@@ -123,6 +126,7 @@ class Proxy:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 proxy.requests.append(json.loads(body))
                 fault, proxy.fault = proxy.fault, ""
+                proxy.open.wait(120)
                 try:
                     self._pass_on(body, fault)
                 except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
@@ -49,7 +49,7 @@ def telling_words(low: str) -> Telling:
     """The telling words of a text in small letters, in any language that has spaces between words."""
     written = set(_parted(low).split())
     known = _index().known
-    meant = {word: bare for word in written if not word.isalpha() and (bare := _bare(word, known))}
+    meant = _bare(written, known)
     words = written & known
     words.difference_update(meant)
     words.update(*meant.values())
@@ -64,15 +64,19 @@ def _parted(low: str) -> str:
     return low
 
 
-def _bare(word: str, known: AbstractSet[str]) -> list[str]:
-    """Of a word without the marks around it, and of what follows an apostrophe in it, what is known."""
-    word = word.strip(_MARKS)
-    bare = [word] if word in known else []
-    if "'" in word:
-        word = word.rpartition("'")[2]
-        if word in known:
-            bare.append(word)
-    return bare
+def _bare(words: Iterable[str], known: AbstractSet[str]) -> dict[str, tuple[str, ...]]:
+    """By word that is more than letters: without the marks around it, and what follows an apostrophe, if known."""
+    meant: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        if not word.isalpha():
+            bare = word.strip(_MARKS)
+            if "'" in bare:
+                parts = (bare, bare.rpartition("'")[2])
+                if not known.isdisjoint(parts):
+                    meant[word] = tuple(part for part in parts if part in known)
+            elif bare in known:
+                meant[word] = (bare,)
+    return meant
 
 
 def _is_unspaced(text: str) -> bool:
@@ -100,22 +104,22 @@ class Sentences:
                 after = ends[index]
             at = low.find(text, after)
 
-    def with_words(self, telling: Telling) -> dict[int, set[str]]:
+    def with_words(self, telling: Telling, *, whole: bool) -> dict[int, set[str]]:
         """The indices of the sentences in which any telling word stands, in order, each with those words.
 
         Args:
             telling: Those of the message, of which this is what the user speaks.
+            whole: Whether that is all of it.
         """
         found: dict[int, set[str]] = {}
         if not telling.words:
             return found
-        parted = _parted(self.low)
+        parted = _parted(self.low).replace(_END, "\1")  # in no word that tells anything
         pieces = [parted[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
         words = _BETWEEN.join(pieces).split()
         meant = telling.meant
-        strange = [word for word in set(words).difference(telling.written) if not word.isalpha()]
-        if strange:  # cut by a mask
-            meant = {**meant, **{word: bare for word in strange if (bare := _bare(word, telling.words))}}
+        if not (whole and parted.isascii()):  # a mask, or the end of a sentence, may have cut a word
+            meant = {**meant, **_bare(set(words).difference(telling.written), telling.words)}
         sought = {*telling.words, *meant, _END}
         index = 0
         for word in [word for word in words if word in sought]:
@@ -157,7 +161,7 @@ class Possible:
         for index, words in held.items():
             for word in words & by_cue.keys():
                 for fitting in by_cue[word]:
-                    if not fitting.also or not fitting.also.isdisjoint(words):
+                    if fitting.stands_beside(words):
                         key = (index, fitting.place)
                         if key in found:
                             found[key].update(fitting.rules)
@@ -198,7 +202,7 @@ def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
         words=words,
         unspaced=unspaced,
         states=any(unspaced.values())
-        or any(not fitting.also or not fitting.also.isdisjoint(words) for cue in cues for fitting in index.by_cue[cue]),
+        or any(fitting.stands_beside(words) for cue in cues for fitting in index.by_cue[cue]),
     )
 
 
@@ -208,9 +212,16 @@ class _Fitting:
 
     place: int
     """Of the language."""
-    also: frozenset[str]
+    also: tuple[frozenset[str], ...]
     rules: Mapping[int, Rule]
     """By their place in the file."""
+
+    def stands_beside(self, words: set[str]) -> bool:
+        """Whether the words hold one of each set that the rules ask for beside the cue."""
+        for near in self.also:  # noqa: SIM110 - a generator costs more than the question
+            if near.isdisjoint(words):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +248,7 @@ def _index() -> _Index:
                 for also in dict.fromkeys(rule.also for rule in rules):
                     alike = {rule.order_index: rule for rule in rules if rule.also == also}
                     by_cue.setdefault(cue, []).append(_Fitting(place, also, alike))
-                    known |= also
+                    known.update(*also)
             for word in language.endings:
                 ends.setdefault(word, []).append(place)
             known |= language.amending

@@ -125,7 +125,12 @@ def _subject(low: str, start: int, end: int, name: str, language: Language) -> f
 
 def language_of(constraint: Constraint, spoken_in: Sequence[Language]) -> Language:
     """The language to read an earlier constraint in: one with a cue in it, those of `spoken_in` first."""
-    low = constraint.text.lower()
+    return _language_of(constraint.text, tuple(spoken_in))
+
+
+@lru_cache(maxsize=2048)
+def _language_of(text: str, spoken_in: tuple[Language, ...]) -> Language:
+    low = text.lower()
     words = set(_WORD.findall(low.replace("’", "'")))
     for language in (*spoken_in, *languages()):
         if not language.cues.isdisjoint(words) if language.spaced else any(cue in low for cue in language.cues):
@@ -163,7 +168,7 @@ def endings(
     if len(sentence) > _LONGEST:
         return
     for language, words in taking_back.items():
-        if words and not any(word in sentence for word in words):
+        if words and not any(map(sentence.__contains__, words)):
             continue
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:
@@ -184,7 +189,7 @@ def _taken_back(sentence: str, language: Language, active: Sequence[Constraint])
         return
     for forms, how in ((language.revoke, "revoked"), (language.replace, "superseded")):
         for form in forms:
-            if form.words and not any(word in sentence for word in form.words):
+            if form.words and not any(map(sentence.__contains__, form.words)):
                 continue
             for found in form.pattern.finditer(sentence):
                 target = _about(found.group("topic"), language, active)
@@ -224,8 +229,9 @@ def _replaced(
     changed = language.changed.search(statement) is not None
     nearest: dict[str, int] = {}
     same: dict[str, list[tuple[int, str]]] = {}
+    said = normalised(statement)
     for constraint in active:
-        if normalised(constraint.text) == normalised(statement):
+        if normalised(constraint.text) == said:
             continue
         old_language = language_of(constraint, spoken_in)
         old = attributes(constraint.text, old_language.code)

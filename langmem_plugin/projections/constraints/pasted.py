@@ -8,7 +8,7 @@ spans found in the masked text are spans of the message.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 INLINE = "\x1a"
@@ -21,11 +21,14 @@ _ROLE_LINE = re.compile(
 )
 """At the start of a line that holds a colon or an equals sign."""
 _ROLE_COLON = re.compile("[:：=]")
-_ROLE = re.compile(
-    r"(?im)<\|[^|\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|\[(?:system|user|assistant)\]"
-    r"|^#{2,6} ?(?:instruction|system|response|input|human|assistant|user)s?\b"
-    r"|\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)|(?<!-)-{3,} ?(?:BEGIN|START|END)\b"
-)
+_ROLES = {
+    "<": re.compile(r"(?i)<(?:\|[^|\n]{1,40}\|>|</?SYS>>|/?s>|(?:start|end)_of_turn>)"),
+    "[": re.compile(r"(?i)\[(?:/?INST|system|user|assistant)\]"),
+    "##": re.compile(r"(?im)^#{2,6} ?(?:instruction|system|response|input|human|assistant|user)s?\b"),
+    "---": re.compile(r"(?i)(?<!-)-{3,} ?(?:BEGIN|START|END)\b"),
+    "beg": re.compile(r"(?i)\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)"),
+}
+"""Role markers that stand anywhere, by small letters without which there is none."""
 _MAIL = re.compile(
     r"(?im)^(?:subject|from|to|cc|bcc|sent|re|fwd?|betreff|von|an|objet|asunto|de|oggetto|assunto|onderwerp|件名|主题)"
     r"[ \t]?[:：][ \t]?\S"
@@ -33,8 +36,6 @@ _MAIL = re.compile(
     r"prezad[oa]|beste|geachte) [^\n,]{1,40},[ \t]*\n"
     r"|^-{2,} ?(?:original|forwarded) message|^on [^\n]{6,80} wrote:[ \t]*$"
 )
-_ROLE_MARKS = ("<", "[", "##", "---", "beg")
-"""Without one of these there is no role marker but at the start of a line."""
 _COLON = re.compile(r"[:：](?=[ \t]*\n|[ \t]*\x1a|[ \t]+\S)|：")
 _INTRODUCER_WORDS = (
     "email e-mail mail message article text document doc docs page website site post tweet review letter "
@@ -72,7 +73,6 @@ _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
 _RULES = ("---", "===", "***", "___", "~~~~", "<<<", ">>>", '"""', "'''")
 """Without one of these nothing is ruled off."""
-_LINE_MARK = re.compile(r"[,!][ \t]*\n")
 _COMMA_LINE = re.compile(r",[ \t]*\n")
 _ENDINGS = (",\n", "!\n", " \n", "\t\n")
 """Without one of these no line ends with a comma or an exclamation mark."""
@@ -188,9 +188,22 @@ def _pairs(text: str, marker: re.Pattern[str], *, lone_to_end: bool) -> list[tup
     return spans
 
 
+def _colons(text: str) -> Iterator[re.Match[str]]:
+    """The colons after which something is quoted."""
+    if "：" in text:
+        yield from _COLON.finditer(text)
+        return
+    at = text.find(":")
+    while at >= 0:
+        found = _COLON.match(text, at)
+        if found:
+            yield found
+        at = text.find(":", at + 1)
+
+
 def _introduced(text: str) -> list[tuple[int, int]]:
     """What follows "the email says:", "summarise this:" and the like."""
-    for found in _COLON.finditer(text):
+    for found in _colons(text):
         line_start = max(text.rfind("\n", max(0, found.start() - _REACH), found.start()) + 1, found.start() - _REACH, 0)
         before = text[line_start : found.start()].lower()
         words = _WORD.findall(before)
@@ -208,10 +221,13 @@ def _letter(text: str) -> list[tuple[int, int]]:
     """A pasted letter: from a line that greets somebody to the line that signs off."""
     if not any(mark in text for mark in _ENDINGS):
         return []
-    for mark in _LINE_MARK.finditer(text):
-        greeting = _GREETING.match(text, text.rfind("\n", 0, mark.start()) + 1)
-        if greeting:
-            return [(greeting.start(), len(text))] if _SIGN_OFF.search(text, greeting.end()) else []
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        if text[start:end].rstrip(" \t").endswith((",", "!")):
+            greeting = _GREETING.match(text, start)
+            if greeting:
+                return [(greeting.start(), len(text))] if _SIGN_OFF.search(text, greeting.end()) else []
+        start = end + 1
     return []
 
 
@@ -256,11 +272,12 @@ def _role_marker(text: str) -> int:
         position = text.find("\n", found.end()) + 1
         if position == 0:
             break
-    low = text.lower() if "<" not in text and "[" not in text else ""
-    if not low or any(mark in low for mark in _ROLE_MARKS):
-        found = _ROLE.search(text)
-        if found and (first < 0 or found.start() < first):
-            first = found.start()
+    low = text.lower()
+    for mark, pattern in _ROLES.items():
+        if mark in low:
+            found = pattern.search(text)
+            if found and (first < 0 or found.start() < first):
+                first = found.start()
     return first
 
 

@@ -9,8 +9,10 @@ cut off or hostile gives nothing.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from langmem_plugin.context.rendering import label
@@ -67,6 +69,21 @@ class Pointed:
     """It may bind only when it is confirmed, whatever the settings say."""
 
 
+class Refusal(StrEnum):
+    """Why a statement that a model pointed at is not taken."""
+
+    MALFORMED = "malformed"
+    """Not an object with a message, a quote and a kind of the right sort."""
+    UNKNOWN_MESSAGE = "unknown message"
+    """It was asked about others."""
+    NOT_VERBATIM = "not verbatim"
+    """The quote does not stand in the user's own speech of that message."""
+    NOT_ASSERTED = "not asserted"
+    """Asked, doubted, reported, for one answer alone, or of more sentences than a statement has."""
+    KNOWN = "known"
+    """The rules, or an earlier look, have it already."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What is left of a model's answer after checking it."""
@@ -78,6 +95,8 @@ class Answer:
     """(the earlier, the later); both say the same with other words of no weight."""
     contradictions: tuple[tuple[str, str], ...] = ()
     """(the earlier, the later), as the model thinks."""
+    refused: Mapping[str, int]
+    """How many statements of the answer were refused, by reason: a `Refusal`, or "no JSON" for the whole answer."""
 
 
 def prompt_for(said: Mapping[int, str], held: Sequence[Constraint]) -> str:
@@ -106,15 +125,18 @@ def read_answer(answer: str, said: Mapping[int, str], held: Sequence[Constraint]
         Sentences of `said`, in order, each once; nothing of an answer that is no JSON.
     """
     data = json_object(answer, _KEYS)
+    refused: Counter[str] = Counter() if data else Counter({"no JSON": 1})
     by_id = {one.id: one for one in held}
     known = {without_manners(one.text) for one in held}
     pointed: dict[tuple[int, int, int], Pointed] = {}
     for item in _list(data.get("constraints"))[:_MOST]:
         found = _pointed(item, said)
-        if found is None:
+        if isinstance(found, Refusal):
+            refused[found] += 1
             continue
         plain = without_manners(said[found.seq][found.start : found.end])
         if plain in known or _overlaps(found, held):
+            refused[Refusal.KNOWN] += 1
             continue
         known.add(plain)
         pointed[found.seq, found.start, found.end] = found
@@ -130,6 +152,7 @@ def read_answer(answer: str, said: Mapping[int, str], held: Sequence[Constraint]
             (one.id, two.id) for one, two in _pairs(data.get("duplicates"), by_id) if _say_the_same(one, two)
         ),
         contradictions=tuple((one.id, two.id) for one, two in _pairs(data.get("contradictions"), by_id)),
+        refused=dict(refused),
     )
 
 
@@ -163,28 +186,30 @@ def _meaning(value: object) -> str:
     return label(value, max_chars=_LONGEST_MEANING) if isinstance(value, str) else ""
 
 
-def _pointed(item: object, said: Mapping[int, str]) -> Pointed | None:
-    """The sentence that an item points at, if the user says it freely; None for anything else."""
+def _pointed(item: object, said: Mapping[int, str]) -> Pointed | Refusal:
+    """The sentence that an item points at, if the user says it freely; why not, for anything else."""
     if not isinstance(item, dict):
-        return None
+        return Refusal.MALFORMED
     seq, quote, kind = item.get("message"), item.get("quote"), item.get("kind")
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq not in said or not isinstance(quote, str):
-        return None
+    if not isinstance(seq, int) or isinstance(seq, bool) or not isinstance(quote, str):
+        return Refusal.MALFORMED
+    if seq not in said:
+        return Refusal.UNKNOWN_MESSAGE
     quote = quote.strip()
     if not _SHORTEST_QUOTE <= len(quote) <= _LONGEST_QUOTE or kind not in tuple(ConstraintKind):
-        return None
+        return Refusal.MALFORMED
     text = said[seq]
     own = spoken(text)
     start = own.text.find(quote)  # in the masked text: what is pasted is not there
     if start < 0 or text[start : start + len(quote)] != quote:
-        return None
+        return Refusal.NOT_VERBATIM
     around = [span for span in sentences(own.text) if span[0] < start + len(quote) and start < span[1]]
     if not 0 < len(around) <= _MOST_SENTENCES:
-        return None
+        return Refusal.NOT_ASSERTED
     start, end = around[0][0], around[-1][1]
     sentence = own.text[start:end]
     if INLINE in sentence or not all(_is_own(own.text[left:right]) for left, right in around):
-        return None
+        return Refusal.NOT_ASSERTED
     low = lower(sentence)
     suspicious = any(language.suspicious.search(low) for language in languages())
     tail = max(text.rfind("\n\n"), len(text) - 1_500)

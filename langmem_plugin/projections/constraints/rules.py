@@ -85,7 +85,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
         low = lower(said.text)
     spans = sentences(said.text)
     parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
-    held = parts.with_words(telling)
+    held = parts.with_words(telling, whole=said.text is text)
     statements = _by_sentence(said, parts, possible, held)
     keep = _doubted(text, said, _kept(said, parts, statements, possible.languages))
     found: list[Found] = []
@@ -313,7 +313,7 @@ def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
             start = max(joint_at, min(start, first))
         elif best.rule.order and start > first:
             start = first
-        end = sentence.right(last_end)
+        end = _end_of(sentence, best, start, last_end)
         if place + 1 < len(groups):
             next_at = groups[place + 1][0]
             before = next((j for j in sentence.joints if j[1] == next_at), (end, end))
@@ -334,6 +334,15 @@ def _cut(sentence: Sentence, matches: list[_Match]) -> list[_Statement]:
         )
         cut.append(_Statement(_with_expiry(found, words, sentence.language), best.rule.alone))
     return cut
+
+
+def _end_of(sentence: Sentence, match: _Match, start: int, last_end: int) -> int:
+    """Where a statement ends: before the next request, unless that is the order itself."""
+    end = sentence.right(last_end)
+    needs = match.rule.needs
+    if needs is None or needs.search(sentence.low[start : match.start]) or needs.search(sentence.low[match.end : end]):
+        return end
+    return sentence.end  # "From now on, tell me the price."
 
 
 _LASTING = (ConstraintKind.FACT, ConstraintKind.GOAL)

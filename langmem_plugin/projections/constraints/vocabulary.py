@@ -71,8 +71,8 @@ class Rule:
     """Matched against the text as written, not in lower case."""
     cues: frozenset[str]
     """One of them must stand in the sentence."""
-    also: frozenset[str]
-    """And one of these; empty if nothing more."""
+    also: tuple[frozenset[str], ...]
+    """And one of each of these."""
     needs: Regex | None
     unless: Regex | None
     order_index: int
@@ -175,9 +175,11 @@ class _Compiler:
 
 def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    sets: Mapping[str, list[str]] = data.get("sets", {})
+    beside = {name: frozenset(words) for name, words in data.get("sets", {}).items()}
     needs: Mapping[str, str] = data.get("needs", {})
     for index, item in enumerate(data["rules"]):
+        names = item.get("also", [])
+        names = [names] if isinstance(names, str) else names
         rule = Rule(
             kind=ConstraintKind(item["kind"]),
             pattern=compiler.regex(item["pattern"]),
@@ -191,7 +193,7 @@ def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
             unless=compiler.regex(item["unless"]) if item.get("unless") else None,
             order_index=index,
             cues=frozenset(cue.lower().replace("’", "'") for cue in item["cues"]),
-            also=frozenset(sets[item["also"]]) if item.get("also") else frozenset(),
+            also=tuple(beside[name] for name in names),
         )
         rules.append(rule)
     return tuple(rules)
