@@ -74,9 +74,9 @@ def measure(
         progress: Called with a line now and then.
     """
     tell = progress or (lambda _line: None)
-    at = overhead.measure((short, long), rounds=rounds, fill=_FILL, progress=progress)
     tell(f"{sessions} sessions")
-    kib, reopen = _sessions(sessions, kept)
+    kib, reopen = _sessions(sessions, kept)  # first: later, memory that a long session gave back would be used anew
+    at = overhead.measure((short, long), rounds=rounds, fill=_FILL, progress=progress)
     tell(f"{concurrent} concurrent sessions")
     waited = sorted(asyncio.run(_concurrent(concurrent, max(1, rounds // 10))))
 

@@ -50,14 +50,15 @@ class Axis:
             before: Only messages with a smaller number count as found.
             count: So many by keyword.
         """
-        scores = keywords.scores[:before]
         size = len(keywords.scores)
-        if len(scores) > count:
-            scores = np.where(scores >= np.partition(scores, -count)[-count], scores, 0.0)
-        centre = np.concatenate([np.flatnonzero(scores), found[found < before]])
+        best = np.flatnonzero(keywords.scores[:before])
+        if len(best) > count:
+            scores = keywords.scores[best]
+            best = best[scores >= np.partition(scores, -count)[-count]]
+        centre = np.concatenate([best, found[found < before]])
         on, may = np.zeros(size, bool), np.zeros(size, bool)
         for step in range(-_MARGIN, _MARGIN + 1):
-            near = np.clip(centre + step, 0, size - 1)
+            near = np.minimum(np.maximum(centre + step, 0), size - 1)
             on[near] = True
             if abs(step) <= _BESIDE:
                 may[near] = True
