@@ -69,7 +69,7 @@ class Calibration:
             ratio, extra = known.ratio, known.extra
             if reported > known.tokens(counted):
                 if counted < _SMALL:
-                    extra = min(_MOST_EXTRA, max(extra, reported - math.ceil(ratio * counted)))
+                    extra = min(_MOST_EXTRA, extra + reported - known.tokens(counted))
                 elif reported <= _MOST * counted:
                     ratio = max(ratio, math.ceil((reported - extra) / counted / _STEP - 1e-9) * _STEP)
             learned = self._by_model[model] = Correction(ratio, extra, known.seen + 1)
