@@ -48,7 +48,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 # A loaded machine is no failure: no test asserts how long one example takes.
-settings.register_profile("langmem-plugin", deadline=None)
+# The same examples each time, so that a change fails by what it changed. To search for others:
+# pytest -m hypothesis --hypothesis-profile=search
+settings.register_profile("langmem-plugin", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1_000)
 settings.load_profile("langmem-plugin")
 
 
