@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.by_name import function_named
 from langmem_plugin.cli import recall_evaluation
 from langmem_plugin.cli.evaluation import Evaluation, Outcome, numbers, progress
 from langmem_plugin.cli.reliability import RELIABILITY
@@ -199,7 +199,9 @@ def _long(arguments: argparse.Namespace) -> Outcome:
     from langmem_plugin.tokens import TokenCounter
 
     if arguments.memory:
-        measured = long.as_long_memory(_made_by(arguments.memory))
+        measured = long.as_long_memory(
+            function_named(arguments.memory, option="--memory", want="give MODULE:FUNCTION")()
+        )
     else:
         measured = long.OwnMemory.opened(budget=arguments.budget, embedder=arguments.embedder)
     try:
@@ -224,19 +226,6 @@ def _long_gate(arguments: argparse.Namespace, figures: Any) -> str:
         if least is not None and row[name] < least
     ]
     return "; ".join(reasons)
-
-
-def _made_by(name: str) -> Any:
-    """What the function `module:name` returns; the current folder is searched first."""
-    module, _, function = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting("--memory", name, f"give MODULE:FUNCTION ({error})") from error
-    finally:
-        sys.path.remove("")
-    return make()
 
 
 EVALUATIONS = (

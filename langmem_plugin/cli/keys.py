@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from pathlib import Path
 
+from langmem_plugin.by_name import function_named
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.keyring import FolderKeyRing, KeyRing
 
@@ -36,13 +36,10 @@ def ring_of(arguments: argparse.Namespace) -> KeyRing | None:
         return None
     if Path(where).expanduser().is_dir():
         return FolderKeyRing(where, master=MASTER if os.environ.get(MASTER) else None)
-    module, colon, name = where.partition(":")
     want = "name a folder that is there, or a function without arguments as module:function; it returns a KeyRing"
-    if not colon:
-        raise InvalidSetting("--keys", where, want)
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
+    make = function_named(where, option="--keys", want=want)
     try:
-        found = getattr(importlib.import_module(module), name)()
+        found = make()
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InvalidSetting("--keys", where, want) from error
     if not isinstance(found, KeyRing):

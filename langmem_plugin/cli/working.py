@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from langmem_plugin.by_name import function_named
 from langmem_plugin.cli.keys import add_keys, ring_of
 from langmem_plugin.config import MemoryConfig
 from langmem_plugin.errors import InvalidSetting
@@ -116,13 +116,7 @@ def _used(named: str | None) -> Mapping[str, Any]:
     from langmem_plugin.memory import Memory
 
     want = "name a function without arguments as module:function; it returns a dict for Memory.open"
-    module, _, name = named.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` has it
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting("--use", named, want) from error
-    found = function() if callable(function) else None
+    found = function_named(named, option="--use", want=want)()
     known = set(inspect.signature(Memory.open).parameters) - {"url", "background", "sync"}
     if not isinstance(found, Mapping) or not set(found) <= known:
         raise InvalidSetting("--use", named, f"{want} (of {', '.join(sorted(known))})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from functools import partial
 from typing import IO, Any, Literal, TypeAlias
 from uuid import uuid4
 
+from langmem_plugin.by_name import function_named
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.evaluation.history_clauses import CLAUSES, Broken, Factory, Histories, Refused, expect, texts, turn
 
@@ -45,18 +45,7 @@ def made_by(name: str) -> Factory:
     Raises:
         InvalidSetting: There is no such function.
     """
-    module, _, function = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidSetting("FACTORY", name, f"give MODULE:FACTORY ({error})") from error
-    finally:
-        sys.path.remove("")
-    if not callable(found):
-        raise InvalidSetting("FACTORY", name, "give a function of a session's id")
-    factory: Factory = found
-    return factory
+    return function_named(name, option="FACTORY", want="give MODULE:FACTORY, a function of a session's id")
 
 
 def grade(

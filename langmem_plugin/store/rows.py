@@ -145,24 +145,20 @@ def opened_constraint(row: Row, sealing: Sealing) -> tuple[str, str]:
     """The JSON texts of a constraint and of its display."""
     text, display = row["text"], row["display"]
     if text.startswith(MARK) or display.startswith(MARK):
-        owner, place = row["owner"], (row["session"], row["id"])
-        text = sealing.open(text, owner, "constraints", *place, "text")
-        display = sealing.open(display, owner, "constraints", *place, "display")
+        seal = seal_of_constraints(sealing, row["owner"], row["session"])
+        text = seal.open(text, "constraints", row["id"], "text")
+        display = seal.open(display, "constraints", row["id"], "display")
     return text, display
 
 
-def sealed_constraint(constraint: Constraint, *, owner: str, session: str, sealing: Sealing) -> tuple[str, str]:
-    """The texts of a constraint and of its display as a row keeps them."""
-    place = ("constraints", session, constraint.id)
-    return (
-        sealing.seal(dump_json(constraint.text), owner, *place, "text"),
-        sealing.seal(dump_json(constraint.display), owner, *place, "display"),
-    )
+def seal_of_constraints(sealing: Sealing, owner: str, session: str) -> SessionSeal:
+    """What seals and opens the rows of constraints that came up in this session; they may outlive it."""
+    return SessionSeal(sealing, owner, session)
 
 
 def constraint_row(constraint: Constraint, *, owner: str, session: str, sealing: Sealing = PLAIN) -> dict[str, Any]:
     """The values of a row of constraints."""
-    text, display = sealed_constraint(constraint, owner=owner, session=session, sealing=sealing)
+    seal = seal_of_constraints(sealing, owner, session)
     return {
         "id": constraint.id,
         "owner": owner,
@@ -170,7 +166,7 @@ def constraint_row(constraint: Constraint, *, owner: str, session: str, sealing:
         "scope": constraint.scope,
         "kind": constraint.kind.value,
         "state": constraint.state.value,
-        "text": text,
+        "text": seal.seal(dump_json(constraint.text), "constraints", constraint.id, "text"),
         "source": constraint.source,
         "seq": constraint.seq,
         "start": constraint.start,
@@ -182,5 +178,5 @@ def constraint_row(constraint: Constraint, *, owner: str, session: str, sealing:
         "created_at": to_micros(constraint.created_at),
         "expires_at": None if constraint.expires_at is None else to_micros(constraint.expires_at),
         "pinned": int(constraint.pinned),
-        "display": display,
+        "display": seal.seal(dump_json(constraint.display), "constraints", constraint.id, "display"),
     }

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, insert, not_, or_, select, update
 
 from langmem_plugin.errors import ConstraintNotFound
+from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Constraint, ConstraintState, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.rows import constraint_of, constraint_row, sealed_constraint, to_micros
+from langmem_plugin.store.rows import constraint_of, constraint_row, seal_of_constraints, to_micros
 from langmem_plugin.store.sql_sessions import LIVING, Change, as_owner, moment, new_version, sealing_of, session_row
 
 _TABLE, _SESSIONS = schema.constraints.c, schema.sessions.c
@@ -129,13 +130,12 @@ class SqlConstraints:
                 return constraint
             changes = [("constraint", constraint_id, constraint.state.value)]
             new_version(connection, key, datetime.now(UTC), changes, self._writer)
-            _, display = sealed_constraint(
-                marked, owner=key.owner, session=marked.session, sealing=sealing_of(connection)
-            )
+            seal = seal_of_constraints(sealing_of(connection), key.owner, marked.session)
+            kept = seal.seal(dump_json(marked.display), "constraints", constraint_id, "display")
             connection.execute(
                 update(schema.constraints)
                 .where(schema.constraints.c.id == constraint_id)
-                .values(pinned=int(marked.pinned), display=display)
+                .values(pinned=int(marked.pinned), display=kept)
             )
         return marked
 

@@ -17,7 +17,7 @@ from langmem_plugin.store.collected import Collected
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.keeping import Erased
 from langmem_plugin.store.posting_cache import PostingCache
-from langmem_plugin.store.rows import Row, to_micros
+from langmem_plugin.store.rows import Row, seal_of_constraints, to_micros
 from langmem_plugin.store.scan import SHORTEST, Needles
 from langmem_plugin.store.sealing import SessionSeal
 from langmem_plugin.store.sql_keys import of_keys
@@ -242,8 +242,8 @@ class _Seen(Collected):
     def constraints(self, connection: Connection, gone: Any) -> None:
         table, sealing = schema.constraints, sealing_of(connection)
         for row in connection.execute(select(table).where(gone)).mappings():
-            place = ("constraints", row["session"], row["id"], "text")
-            self._text(row["text"], sealing.readable(row["text"], row["owner"], *place))
+            seal = seal_of_constraints(sealing, row["owner"], row["session"])
+            self._text(row["text"], seal.readable(row["text"], "constraints", row["id"], "text"))
             self.kept(row["display"])
         self._counts[table.name] += connection.execute(delete(table).where(gone)).rowcount
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, RowMapping, Table, bindparam, literal
 
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
-from langmem_plugin.store.rows import Row, opened_constraint
+from langmem_plugin.store.rows import Row, opened_constraint, seal_of_constraints
 from langmem_plugin.store.sealing import MARK, Resealed, Sealing, SessionSeal
 from langmem_plugin.store.sql_sessions import as_owner, seal_of, sealing_of
 
@@ -112,10 +112,10 @@ def _constraints(connection: Connection, owner: str, now: str, *, limit: int) ->
     rows = connection.execute(query.with_for_update()).mappings().all()
     for row in rows:
         text, display = opened_constraint(row, sealing)
-        place = ("constraints", row["session"], row["id"])
+        seal = seal_of_constraints(sealing, owner, row["session"])
         values = {
-            "text": sealing.seal(text, owner, *place, "text"),
-            "display": sealing.seal(display, owner, *place, "display"),
+            "text": seal.seal(text, "constraints", row["id"], "text"),
+            "display": seal.seal(display, "constraints", row["id"], "display"),
         }
         connection.execute(update(table).where(table.c.position == row["position"]).values(**values))
     return len(rows)
