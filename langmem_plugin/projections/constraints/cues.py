@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
@@ -44,11 +43,11 @@ file; a word without any takes something back, or amends it.
 class _Index:
     """By word, over all languages with spaces between words."""
 
-    known: AbstractSet[str]
+    known: frozenset[str]
     """All words that any rule or form of taking back depends on."""
     bits: Mapping[str, int]
     """The languages that have a word as a cue, and the sets asked for beside cues that it is in."""
-    telling: AbstractSet[str]
+    telling: frozenset[str]
     """Those that give something away."""
     fitting: Mapping[str, Sequence[_Fitting]]
     ends: Mapping[str, int]
