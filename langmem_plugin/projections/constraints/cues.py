@@ -142,12 +142,16 @@ class Possible:
 
     languages: Sequence[Language]
     """In the order of `languages()`: those with a cue in it, or with a word that takes something back."""
+    stating: Sequence[Language]
+    """Those with a cue in it."""
     words: set[str]
     """The telling ones."""
     unspaced: Mapping[int, Sequence[str]]
     """The languages without spaces, by their place, with their cues in it."""
     states: bool
     """Whether any rule may fit."""
+    ends: bool
+    """Whether anything may be taken back or amended, whatever is in force."""
 
     def rules_in(self, parts: Sentences, held: Mapping[int, set[str]]) -> dict[tuple[int, int], dict[int, Rule]]:
         """By sentence and place in `languages()`, the rules that may fit, by their place in the file.
@@ -187,22 +191,31 @@ def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
     words = telling.words
     cues = words & index.by_cue.keys()
     places = set[int]().union(*[index.places[cue] for cue in cues])
+    stating = set(places)
+    ends = False
     if ending:
-        places.update(*[index.ends[word] for word in words & index.ends.keys()])
+        taking = words & index.ends.keys()
+        ends = bool(taking)
+        places.update(*[index.ends[word] for word in taking])
     unspaced: dict[int, Sequence[str]] = {}
     if _is_unspaced(text):
         for place, language in enumerate(languages()):
             if not language.spaced:
                 held = [cue for cue in language.cues if cue in text]
+                if held:
+                    stating.add(place)
                 if held or ending:
                     unspaced[place] = held
                     places.add(place)
+    spoken_in = [languages()[place] for place in sorted(places)]
     return Possible(
-        languages=[languages()[place] for place in sorted(places)],
+        languages=spoken_in,
+        stating=[languages()[place] for place in sorted(stating)],
         words=words,
         unspaced=unspaced,
         states=any(unspaced.values())
         or any(fitting.stands_beside(words) for cue in cues for fitting in index.by_cue[cue]),
+        ends=ending and (ends or any(not one.amending or not one.amending.isdisjoint(words) for one in spoken_in)),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ from langmem_plugin.projections.constraints.cues import (
     taking_back,
     telling_words,
 )
-from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found
+from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found, InForce
 from langmem_plugin.projections.constraints.lifecycle import Ending, attributes, endings, without_manners
 from langmem_plugin.projections.constraints.pasted import INLINE, Spoken, spoken
 from langmem_plugin.projections.constraints.statements import sentences
@@ -57,7 +57,7 @@ class _Statement:
     alone: bool
 
 
-def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Findings:
+def find_constraints(text: str, *, active: Sequence[Constraint] | Callable[[], Sequence[Constraint]] = ()) -> Findings:
     """The constraints that a user's message states, and the earlier ones that it ends.
 
     One-off requests, questions, hypotheses and reported speech give none; pasted text gives
@@ -65,7 +65,8 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
 
     Args:
         text: The message, as sent.
-        active: The constraints in force, for duplicates and endings.
+        active: The constraints in force, for duplicates and endings, or what reads them: it is called
+            at most once, and only if the text states something or may end something.
 
     Returns:
         Spans in the order of the text, and the endings; empty for most messages.
@@ -77,8 +78,9 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     """
     low = lower(text)
     telling = telling_words(low)
-    possible = possible_in(telling, text, ending=bool(active))
-    if not (active or possible.states):
+    in_force = InForce(active)
+    possible = possible_in(telling, text, ending=not in_force.none)
+    if not (possible.states or possible.ends):
         return NOTHING
     said = spoken(text)
     if said.text is not text:
@@ -87,18 +89,18 @@ def find_constraints(text: str, *, active: Sequence[Constraint] = ()) -> Finding
     parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
     held = parts.with_words(telling, whole=said.text is text)
     statements = _by_sentence(said, parts, possible, held)
-    keep = _doubted(text, said, _kept(said, parts, statements, possible.languages))
+    keep = _doubted(text, said, _kept(said, parts, statements, possible, in_force))
     found: list[Found] = []
     if keep:
-        known = {without_manners(item.text) for item in active}
+        known = {without_manners(item.text) for item in in_force()}
         for item in keep:
             normal = without_manners(text[item.start : item.end])
             if normal and normal not in known:
                 known.add(normal)
                 found.append(item)
-    if not active:
+    if in_force.none:
         return Findings(found=tuple(found)) if found else NOTHING
-    return _with_endings(parts, found, active, possible, held)
+    return _with_endings(parts, found, in_force, possible, held)
 
 
 def _by_sentence(
@@ -119,7 +121,7 @@ def _by_sentence(
 def _with_endings(
     parts: Sentences,
     found: list[Found],
-    active: Sequence[Constraint],
+    active: InForce,
     possible: Possible,
     held: Mapping[int, set[str]],
 ) -> Findings:
@@ -128,7 +130,7 @@ def _with_endings(
     result = list(found)
     takers = taking_back(possible)
     amended = {language: amended_in(language, parts, held) for language in possible.languages}
-    amending = [language for language, indices in amended.items() if indices and _holds_value(active, language)]
+    amending = [language for language, indices in amended.items() if indices and _holds_value(active(), language)]
     if all(takers.values()):
         takes = set[str]().union(*takers.values())
         indices = {index for index, words in held.items() if not words.isdisjoint(takes)}
@@ -150,7 +152,7 @@ def _with_endings(
             if inside:
                 by = inside[ending.by or 0]
             else:
-                by = _permission(ending, start, end, active)
+                by = _permission(ending, start, end, active())
                 result.append(by)
             if by in result:
                 ended[ending.constraint_id] = by
@@ -199,11 +201,13 @@ def _kept(
     said: Spoken,
     parts: Sentences,
     by_sentence: Mapping[int, list[_Statement]],
-    spoken_in: Sequence[Language],
+    possible: Possible,
+    active: InForce,
 ) -> list[Found]:
     """All statements; those that bind only when nothing is asked for, only then."""
     statements = [item for group in by_sentence.values() for item in group]
     if any(item.alone for item in statements):
+        spoken_in = possible.languages if active() else possible.stating
         asked = said.pasted or any(
             not by_sentence.get(index) and _is_task(parts.low, start, end, spoken_in)
             for index, (start, end) in enumerate(zip(parts.starts, parts.ends, strict=True))
