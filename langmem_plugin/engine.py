@@ -14,7 +14,7 @@ from langmem_plugin.errors import InvalidMessage, InvalidSetting
 from langmem_plugin.measures import Observers, UsageReported, observers
 from langmem_plugin.messages import Message, Role, Text, Usage
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import Entry, SessionKey
+from langmem_plugin.records import Entry, Head, SessionKey
 from langmem_plugin.spending import Ledger
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.store.spending import Learned
@@ -41,8 +41,8 @@ class Engine:
     """What providers report against what is counted."""
     ledger: Ledger = field(default_factory=lambda: Ledger(SpendConfig()))
     """What sessions and owners have used."""
-    note: Callable[[SessionKey], None]
-    """Tells the runner that the session changed; never blocks."""
+    note: Callable[[SessionKey, Head | None], None]
+    """Tells the runner that the session changed, and where it stands now, if known; never blocks."""
     erase: Callable[[SessionKey], None]
     """Takes a cleared session out of the vector index."""
     eraser: Eraser

@@ -74,7 +74,7 @@ def commit(
         engine.recaller.saw(key, [_entry(one, turn_id, head.first_seq + n) for n, one in enumerate(staged)])
     if found or ended:
         announce(engine, key, head.version)
-    engine.note(key)
+    engine.note(key, head)
     if watch is not None:
         tokens = sum(one.tokens for one in staged)
         kept = TurnKept(key=key, took=watch.took(), version=head.version, messages=len(staged), tokens=tokens)

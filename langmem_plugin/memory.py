@@ -33,7 +33,7 @@ from langmem_plugin.projections.worker import Worker
 from langmem_plugin.rebuilding import Rebuilding
 from langmem_plugin.recall.filters import RecallFilter
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import ConstraintEvent, Hit, Receipt, SessionKey
+from langmem_plugin.records import ConstraintEvent, Head, Hit, Receipt, SessionKey
 from langmem_plugin.rerankers import as_reranker
 from langmem_plugin.rotating import Rotating
 from langmem_plugin.searching import search
@@ -429,8 +429,8 @@ class Memory(Hearing, Keeping, Access, Porting, Rebuilding, Rotating):
         self._engine.watchers.tell(events)
         settle(self._engine, key, [one.constraint for one in events if one.change == "proposed"])
 
-    def _note_and_wait(self, key: SessionKey) -> None:
-        self._runner.note(key)
+    def _note_and_wait(self, key: SessionKey, head: Head | None) -> None:
+        self._runner.note(key, head)
         self._runner.wait(_SYNC_WAIT_S)
 
     def _erase(self, key: SessionKey) -> None:

@@ -63,6 +63,8 @@ class Head:
     """Given by a commit: the first entry that it added; 0 if it added none."""
     erased: int = 0
     """The version that last forgot a message or dropped the summaries; what was derived before it is void."""
+    tokens: int = 0
+    """Of all the messages that it holds, as each was counted when it was said."""
 
 
 class ConstraintKind(StrEnum):

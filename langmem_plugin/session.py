@@ -415,7 +415,7 @@ class Session(Visible, Lasting):
         """
         to = session_key(session_id, self.owner)
         self._engine.store.fork(self._key, to, self.version if at is None else at, now=self._engine.clock())
-        self._engine.note(to)
+        self._engine.note(to, None)
         return Session(self._engine, to)
 
     def forget(self, message: str | int | None = None, *, whole_turn: bool = False) -> Receipt:

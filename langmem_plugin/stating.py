@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -13,7 +13,7 @@ from langmem_plugin.engine import Engine
 from langmem_plugin.errors import ConstraintNotFound, InvalidSetting
 from langmem_plugin.messages import Role
 from langmem_plugin.projections.constraints import find_constraints
-from langmem_plugin.projections.constraints.findings import constraint_id
+from langmem_plugin.projections.constraints.findings import NOTHING, constraint_id
 from langmem_plugin.records import (
     Constraint,
     ConstraintChange,
@@ -85,10 +85,14 @@ def statements(
         return (), ()
     store = engine.store
     now = engine.clock()
-    with store.reading():
-        active = [one for one in store.active_constraints(key) if holds(one, now)]
-        scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
-    return _derived(settings, key, turn_id, staged, active=active, scope=scope, room=_Room(engine, key))
+
+    def read() -> tuple[list[Constraint], Literal["session", "owner"]]:
+        with store.reading():
+            active = [one for one in store.active_constraints(key) if holds(one, now)]
+            scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
+        return active, scope
+
+    return _derived(settings, key, turn_id, staged, standing=_Standing(read), room=_Room(engine, key))
 
 
 def restated(engine: Engine, key: SessionKey, turns: Iterable[tuple[int, Sequence[Entry]]]) -> list[Constraint]:
@@ -102,16 +106,19 @@ def restated(engine: Engine, key: SessionKey, turns: Iterable[tuple[int, Sequenc
     settings, store = engine.config.constraints, engine.store
     scope = settings.scope if settings.scope == "session" or store.shares_constraints(key) else "session"
     found: dict[str, Constraint] = {}
+
+    def standing_at(now: datetime) -> _Standing:
+        return _Standing(lambda: ([one for one in found.values() if holds(one, now)], scope))
+
     for version, entries in turns:
         staged = [
             Staged(message=one.message, tokens=one.tokens, counter=one.counter, created_at=one.created_at)
             for one in entries
         ]
-        now = entries[0].created_at
-        active = [one for one in found.values() if holds(one, now)]
         proposed = sum(one.state is ConstraintState.PROPOSED for one in found.values())
         room = _Room(engine, key, left=settings.max_proposed - proposed)
-        new, ended = _derived(settings, key, entries[0].turn, staged, active=active, scope=scope, room=room)
+        standing = standing_at(entries[0].created_at)
+        new, ended = _derived(settings, key, entries[0].turn, staged, standing=standing, room=room)
         for one in new:
             entry = entries[one.position]
             found[one.id] = one.said(seq=entry.seq, at=entry.created_at, version=version, session=key.session)
@@ -127,18 +134,20 @@ def _derived(
     turn_id: str,
     staged: Sequence[Staged],
     *,
-    active: list[Constraint],
-    scope: Literal["session", "owner"],
+    standing: _Standing,
     room: _Room,
 ) -> tuple[tuple[NewConstraint, ...], tuple[EndedConstraint, ...]]:
-    pinned = {one.id for one in active if one.pinned}
     new: list[NewConstraint] = []
     ended: list[EndedConstraint] = []
     for position, one in enumerate(staged):
         if one.message.role is not Role.USER:
             continue
         text = one.message.said
-        findings = find_constraints(text, active=active)
+        findings = find_constraints(text, active=standing)
+        if findings is NOTHING:
+            continue
+        active = standing()
+        pinned = {one.id for one in active if one.pinned}
         ids: list[str | None] = []
         stated: list[NewConstraint] = []
         for found in findings.found:
@@ -152,7 +161,7 @@ def _derived(
                     id=constraint_id(key, turn_id, position, found.start, found.end),
                     kind=found.kind,
                     state=ConstraintState.PROPOSED if proposed else ConstraintState.ACTIVE,
-                    scope=scope,
+                    scope=standing.scope,
                     text=text[found.start : found.end],
                     position=position,
                     start=found.start,
@@ -169,9 +178,30 @@ def _derived(
             if end.constraint_id in pinned or (end.by is not None and by not in in_force):
                 continue  # what is only proposed ends nothing
             ended.append(EndedConstraint(id=end.constraint_id, state=ConstraintState(end.how), superseded_by=by))
-            active = [c for c in active if c.id != end.constraint_id]
+            active[:] = [c for c in active if c.id != end.constraint_id]
         active += [_as_constraint(item, one.created_at) for item in stated if item.id in in_force]
     return tuple(new), tuple(ended)
+
+
+class _Standing:
+    """What is in force as the turn goes on, and the scope of what it states: read only if the rules ask."""
+
+    def __init__(self, read: Callable[[], tuple[list[Constraint], Literal["session", "owner"]]]) -> None:
+        self._read = read
+        self._held: tuple[list[Constraint], Literal["session", "owner"]] | None = None
+
+    def __call__(self) -> list[Constraint]:
+        """The constraints in force; the list is the turn's own, to change."""
+        return self._once()[0]
+
+    @property
+    def scope(self) -> Literal["session", "owner"]:
+        return self._once()[1]
+
+    def _once(self) -> tuple[list[Constraint], Literal["session", "owner"]]:
+        if self._held is None:
+            self._held = self._read()
+        return self._held
 
 
 class _Room:

@@ -135,7 +135,7 @@ class _Import:
     def finish(self) -> None:
         if self._key is not None:
             self._flush(self._key)
-            self._engine.note(self._key)
+            self._engine.note(self._key, None)
             self._key = None
 
     def _message(self, data: dict[str, Any]) -> None:

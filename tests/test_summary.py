@@ -536,6 +536,25 @@ def test_through_a_memory():
         assert shown(memory).method == "model"
 
 
+def test_turns_that_fit_the_window_ask_for_no_look(tmp_path):
+    """While nothing has to leave, a turn queues no work; what others add counts, and a summary comes in time."""
+    config = MemoryConfig(budget=Budget(max_tokens=600, completion=0))
+    count = {"model": lambda text: len(text.split()), "config": config}
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    with Memory.open(url, **count) as memory, Memory.open(url, **count, background=False) as other:
+        fill(memory, 1, words=5)
+        memory.wait(30)
+        done = memory.status()["behind"]["summary"].done
+        fill(memory, 5, start=1, words=5)
+        memory.wait(30)
+        assert memory.status()["behind"]["summary"].done == done
+        fill(other, 40, start=6, words=5)
+        assert shown(memory) is None
+        fill(memory, 1, start=46, words=5)
+        memory.wait(30)
+        assert shown(memory) is not None
+
+
 def _quality(memory, model, least):
     work = projection(memory, model)
     work._config = work._config.model_copy(update={"min_quality": least})

@@ -13,7 +13,7 @@ from langmem_plugin.erasure import Eraser
 from langmem_plugin.errors import InvalidSetting, StoreUnavailable
 from langmem_plugin.keyring import KeyRing
 from langmem_plugin.recall.recaller import Recaller
-from langmem_plugin.records import SessionKey
+from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.tokens import as_counter
 
@@ -87,5 +87,5 @@ def find_session(engine: Engine, session_id: str, *, owner: str | None = None) -
     raise InvalidSetting("owner", owner, f"several owners have a session {session_id!r} ({owners}); name one")
 
 
-def _nothing(_key: SessionKey) -> None:
+def _nothing(_key: SessionKey, _head: Head | None = None) -> None:
     """Reading leaves everything as it is."""

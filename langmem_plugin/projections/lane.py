@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from langmem_plugin.errors import LangmemPluginError, StoreLost
 from langmem_plugin.measures import Observers, StepDone, Stopwatch, observers
-from langmem_plugin.records import SessionKey
+from langmem_plugin.records import Head, SessionKey
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,15 @@ class StandIn(Protocol):
 
     def stand_in(self, key: SessionKey) -> None:
         """Do what can be done without the model that keeps failing; cheap if there is nothing."""
+        ...
+
+
+@runtime_checkable
+class Spares(Protocol):
+    """A projection that can tell, of most changes, that they give it nothing to do."""
+
+    def spares(self, key: SessionKey, head: Head) -> bool:
+        """Whether a session that stands so needs no work; at once, from memory, and never raises."""
         ...
 
 
@@ -103,6 +112,7 @@ class Lane:
         self.name = projection.name
         self._projection = projection
         self._can_stand_in = isinstance(projection, StandIn)
+        self._spares = projection.spares if isinstance(projection, Spares) else None
         self._put_off = projection.put_off if isinstance(projection, PutsOff) else None
         self._pace = pace
         self._observers = observers() if told is None else told
@@ -129,8 +139,15 @@ class Lane:
         """Dropped since the last `wait`."""
         self._status = LaneStatus()
 
-    def note(self, key: SessionKey) -> None:
-        """Queue a session once; one that is parked keeps its pause."""
+    def note(self, key: SessionKey, head: Head | None = None) -> None:
+        """Queue a session once; one that is parked keeps its pause.
+
+        Args:
+            key: The session.
+            head: Where it stands now, if that is known: it may tell that there is nothing to do.
+        """
+        if head is not None and self._spares is not None and self._spares(key, head):
+            return
         with self._changed:
             if self._draining:
                 return

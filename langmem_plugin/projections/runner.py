@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from langmem_plugin.measures import Observers
 from langmem_plugin.projections.lane import Lane, LaneStatus, Pace, Projection
-from langmem_plugin.records import SessionKey
+from langmem_plugin.records import Head, SessionKey
 
 
 class Runner:
@@ -46,8 +46,8 @@ class Runner:
         self._lanes = self._new_lanes()
         self._at_exit_set = False
 
-    def note(self, key: SessionKey) -> None:
-        """Say that a session has changed; returns at once, whatever happens behind."""
+    def note(self, key: SessionKey, head: Head | None = None) -> None:
+        """Say that a session has changed, and where it stands now; returns at once, whatever happens behind."""
         if self._closed:
             return
         self._notice_fork()
@@ -57,7 +57,7 @@ class Runner:
             atexit.register(at_exit)
             weakref.finalize(self, atexit.unregister, at_exit).atexit = False
         for lane in self._lanes:
-            lane.note(key)
+            lane.note(key, head)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything noted is done.

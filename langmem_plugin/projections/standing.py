@@ -1,4 +1,4 @@
-"""How much of each session no summary covers: a session that still fits its window is not read again for each turn."""
+"""How much of each session no summary covers: one that still fits its window is not looked at for each turn."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ _MAX_SESSIONS = 10_000
 class _Looked:
     """What was found when nothing was due."""
 
-    upto: int
-    """The last entry that was seen."""
+    head: Head
+    """Where the session stood, or somewhat earlier."""
     tokens: int
-    """Of the entries that no summary covered then, up to it."""
-    erased: int
-    """The head's; what was forgotten since makes the tokens fewer."""
+    """Of the entries that no summary covered then."""
 
 
 class Standing:
@@ -37,35 +35,24 @@ class Standing:
         self._looked: OrderedDict[SessionKey, _Looked] = OrderedDict()
         self._lock = threading.Lock()
 
-    def fits(self, key: SessionKey, head: Head, newer: Callable[[int], Sequence[Entry]]) -> bool:
-        """True if what is known, and the entries that `newer` gives after a number, surely stay in the window."""
+    def fits(self, key: SessionKey, head: Head) -> bool:
+        """True if all that no summary covers surely stays in the window; from memory, without a look at the store."""
         with self._lock:
             known = self._looked.get(key)
-        if known is None or known.erased != head.erased or known.upto > head.last_seq:
+        if known is None or known.head.erased != head.erased or known.head.last_seq > head.last_seq:
             return False
-        if head.last_seq > known.upto:
-            entries = newer(known.upto)
-            if not entries:
-                return False
-            known = _Looked(entries[-1].seq, known.tokens + sum(entry.tokens for entry in entries), known.erased)
-        if known.tokens > self._high(head):
-            return False
-        self._remember(key, known)
-        return True
+        added = head.tokens - known.head.tokens
+        return added >= 0 and known.tokens + added <= self._high(head)
 
     def saw(self, key: SessionKey, head: Head, uncovered: Sequence[Entry]) -> None:
-        """Nothing had to leave: these are all the entries that no summary covers."""
-        if uncovered:
-            self._remember(key, _Looked(uncovered[-1].seq, sum(entry.tokens for entry in uncovered), head.erased))
+        """Nothing had to leave: these are all the entries that no summary covers, read after the head."""
+        with self._lock:
+            self._looked[key] = _Looked(head, sum(entry.tokens for entry in uncovered))
+            self._looked.move_to_end(key)
+            while len(self._looked) > _MAX_SESSIONS:
+                self._looked.popitem(last=False)
 
     def forget(self, key: SessionKey) -> None:
         """Know nothing of a session."""
         with self._lock:
             self._looked.pop(key, None)
-
-    def _remember(self, key: SessionKey, looked: _Looked) -> None:
-        with self._lock:
-            self._looked[key] = looked
-            self._looked.move_to_end(key)
-            while len(self._looked) > _MAX_SESSIONS:
-                self._looked.popitem(last=False)

@@ -124,6 +124,10 @@ class SummaryProjection:
         self._alone = alone or (lambda _key: nullcontext(True))
         self._standing = Standing(high or (lambda _head: -1))
 
+    def spares(self, key: SessionKey, head: Head) -> bool:
+        """See `Spares.spares`."""
+        return self._standing.fits(key, head)
+
     def advance(self, key: SessionKey) -> bool:
         """Do one unit of work: one call of the model, or one extract.
 
@@ -145,12 +149,11 @@ class SummaryProjection:
 
     def _settled(self, key: SessionKey) -> bool:
         """Whether a short look says that nothing is due."""
-        with self._store.reading():
-            head = self._store.head(key)
-            if head is None or not self._config.enabled:
-                self._forget(key)
-                return True
-            return self._standing.fits(key, head, lambda after: self._store.entries(key, after=after))
+        head = self._store.head(key)
+        if head is None or not self._config.enabled:
+            self._forget(key)
+            return True
+        return self._standing.fits(key, head)
 
     def _read_on(self, key: SessionKey, model: ChatModel) -> bool:
         """One call of the model; True if there may be more to do."""

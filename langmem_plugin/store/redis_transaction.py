@@ -95,6 +95,7 @@ class HeldSession:
             history_tokens=self.head["history_tokens"],
             first_seq=first_seq,
             erased=self.head["erased"],
+            tokens=self.head["tokens"],
         )
 
     def rows(self, seqs: Iterable[int]) -> list[tuple[int, dict[str, Any]]]:

@@ -215,6 +215,7 @@ class SqlLog:
             history_tokens=changed["history_tokens"],
             first_seq=first if write.staged else 0,
             erased=session["erased_version"],
+            tokens=changed["tokens"],
         )
 
     def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:

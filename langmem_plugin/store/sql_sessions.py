@@ -258,4 +258,5 @@ def head_of(row: Row) -> Head:
         last_seq=row["last_seq"],
         history_tokens=row["history_tokens"],
         erased=row["erased_version"],
+        tokens=row["tokens"],
     )

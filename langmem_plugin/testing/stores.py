@@ -273,6 +273,19 @@ class StoreConformance(KeepingClauses):
             fork = session.fork("f", at=1)
             assert (said(fork), fork.version, len(fork.constraints())) == (said(session)[:2], 2, 1)
 
+    def test_the_head_weighs_what_the_session_holds(self, url: str) -> None:
+        """Head and entries agree on the tokens, also of a fork, and after something was forgotten."""
+        with Memory.open(url) as memory:
+            session = memory.session("s", owner="ann")
+            for number in range(3):
+                session.add(f"I paid {number} euros.", assistant("Noted."))
+            session.fork("branch", at=2)
+            session.forget(1)
+            for name in ("s", "branch"):
+                key = SessionKey("ann", name)
+                held = memory._store.entries(key)
+                assert memory._store.head(key).tokens == sum(one.tokens for one in held) > 0
+
     def test_forgotten_is_gone(self, url: str) -> None:
         """A message leaves a tombstone, a session its version, an owner nothing; others are whole."""
         with Memory.open(url) as memory:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from langmem_plugin.records import ConstraintKind, SessionKey
+from langmem_plugin.records import Constraint, ConstraintKind, SessionKey
 
 _LAST_ZONE_H = 12
 """Hours after UTC that a day ends in the last time zone."""
@@ -59,6 +60,27 @@ class Findings:
 
 NOTHING = Findings()
 """Of most messages."""
+
+
+class InForce:
+    """The constraints in force, read once and only when they are first needed: most messages never ask."""
+
+    __slots__ = ("_held", "_read")
+
+    def __init__(self, given: Sequence[Constraint] | Callable[[], Sequence[Constraint]]) -> None:
+        self._held: Sequence[Constraint] | None = None if callable(given) else given
+        self._read = given if callable(given) else None
+
+    def __call__(self) -> Sequence[Constraint]:
+        """All of them; calls what was given, the first time."""
+        if self._held is None:
+            self._held = [] if self._read is None else self._read()
+        return self._held
+
+    @property
+    def none(self) -> bool:
+        """Whether it is already known that there are none."""
+        return self._held is not None and not self._held
 
 
 def constraint_id(key: SessionKey, turn_id: str, position: int, start: int, end: int) -> str:

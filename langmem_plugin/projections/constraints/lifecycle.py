@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -142,10 +142,10 @@ def endings(
     low: str,
     start: int,
     end: int,
-    active: Sequence[Constraint],
+    active: Callable[[], Sequence[Constraint]],
     spoken_in: Sequence[Language],
     found: Sequence[tuple[int, int]],
-    taking_back: Mapping[Language, Sequence[str]],
+    taking_back: Sequence[Language],
     amending: Sequence[Language],
 ) -> Iterator[Ending]:
     """What one sentence ends.
@@ -154,11 +154,10 @@ def endings(
         low: The user's own speech in small letters.
         start: Where the sentence begins in it.
         end: Where it ends.
-        active: The constraints in force.
+        active: Gives the constraints in force; called only for a sentence that may end one.
         spoken_in: The languages of the message.
         found: Spans of the statements in this sentence.
-        taking_back: The languages in which the message may take something back, with the words that say so,
-            if they are listed.
+        taking_back: The languages in which the sentence may take something back.
         amending: The languages in which the message may hold a bare new value.
 
     Yields:
@@ -167,15 +166,13 @@ def endings(
     sentence = low[start:end]
     if len(sentence) > _LONGEST:
         return
-    for language, words in taking_back.items():
-        if words and not any(map(sentence.__contains__, words)):
-            continue
+    for language in taking_back:
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:
             yield from taken_back
             return
     for index, (left, right) in enumerate(found):
-        yield from _replaced(low[left:right], index, active, spoken_in)
+        yield from _replaced(low[left:right], index, active(), spoken_in)
     if not found:
         for language in amending:
             amended = _amended(sentence, language, active)
@@ -184,7 +181,7 @@ def endings(
                 return
 
 
-def _taken_back(sentence: str, language: Language, active: Sequence[Constraint]) -> Iterator[Ending]:
+def _taken_back(sentence: str, language: Language, active: Callable[[], Sequence[Constraint]]) -> Iterator[Ending]:
     if sentence.rstrip().endswith(("?", "？")):
         return
     for forms, how in ((language.revoke, "revoked"), (language.replace, "superseded")):
@@ -202,13 +199,13 @@ def _taken_back(sentence: str, language: Language, active: Sequence[Constraint])
                 return
 
 
-def _about(topic: str, language: Language, active: Sequence[Constraint]) -> Constraint | None:
+def _about(topic: str, language: Language, active: Callable[[], Sequence[Constraint]]) -> Constraint | None:
     """The one earlier constraint that a topic names; None if none or several fit as well."""
     wanted = content_words(topic, language.code)
     if not wanted:
         return None
     scores: list[tuple[float, Constraint]] = []
-    for constraint in active:
+    for constraint in active():
         held = content_words(constraint.text, language.code)
         share = len(wanted & held) / len(wanted)
         if share >= _TOPIC_SHARE:
@@ -279,7 +276,7 @@ def _is_opposite(new: str, old: str, language: Language) -> bool:
     return alike >= _SAME_SHARE and bool(language.negative.search(new)) != bool(language.negative.search(old))
 
 
-def _amended(sentence: str, language: Language, active: Sequence[Constraint]) -> Ending | None:
+def _amended(sentence: str, language: Language, active: Callable[[], Sequence[Constraint]]) -> Ending | None:
     """A bare new value for the one earlier constraint that holds a value of that sort."""
     found = language.amend.search(sentence)
     if found is None or sentence.rstrip().endswith(("?", "？")):
@@ -288,7 +285,7 @@ def _amended(sentence: str, language: Language, active: Sequence[Constraint]) ->
     for attribute, pattern in language.value.items():
         if not pattern.search(given):
             continue
-        targets = [item for item in active if attribute in attributes(item.text, language.code)]
+        targets = [item for item in active() if attribute in attributes(item.text, language.code)]
         if len(targets) == 1:
             return Ending(constraint_id=targets[0].id, how="superseded", amends=True)
     return None
