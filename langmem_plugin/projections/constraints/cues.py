@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
-from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
+from langmem_plugin.projections.constraints.vocabulary import Cue, Language, Rule, languages
 
-_MARKS = ".,;:!?¿¡()[]{}*_`~\"'“”„«»-–"
+_MARKS = '.,;:!?¿¡()[]{}*_`~"“”„«»–/|<>=+&—…，、。'
+"""Marks that part words; an apostrophe or a hyphen is part of one, unless it begins or ends it."""
+_ASCII_PARTED = str.maketrans({mark: " " for mark in _MARKS if mark.isascii()})
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_JOINING = "/|<>=+&"
-_JOINING_BEYOND_ASCII = "—…，、。"
-"""Marks that part words wherever they stand."""
 _STRAIGHT = (("’", "'"), ("‘", "'"), ("ʼ", "'"), ("\u00a0", " "), ("\u202f", " "))
 
 
@@ -33,55 +31,116 @@ def lower(text: str) -> str:
     return low
 
 
+_Fitting = tuple[int, int, Mapping[int, Rule], bool]
+"""What of one language a word may give away: what must stand beside it, the place of the language, the rules, amends.
+
+What must stand beside it are words of certain sets, as bits. The rules are those that may fit, by their place in the
+file; a word without any takes something back, or amends it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """By word, over all languages with spaces between words."""
+
+    known: frozenset[str]
+    """All words that any rule or form of taking back depends on."""
+    bits: Mapping[str, int]
+    """The languages that have a word as a cue, and the sets asked for beside cues that it is in."""
+    telling: frozenset[str]
+    """Those that give something away."""
+    fitting: Mapping[str, Sequence[_Fitting]]
+    ends: Mapping[str, int]
+    """The languages that take back by it, as bits."""
+
+
+@cache
+def _index() -> _Index:
+    masks: dict[frozenset[str], int] = {}
+    bits: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    fitting: dict[str, list[_Fitting]] = {}
+    for place, language in enumerate(languages()):
+        for (written, beside), rules, amends in _cues_of(language):
+            word, *rest = written.translate(_ASCII_PARTED).split()  # "node.js" is two words
+            need = 0
+            for words in (*beside, *(frozenset([one]) for one in rest)):
+                if words not in masks:
+                    masks[words] = 1 << (len(languages()) + len(masks))
+                    for one in words:
+                        bits[one] = bits.get(one, 0) | masks[words]
+                need |= masks[words]
+            bits[word] = bits.get(word, 0) | bool(rules and not rest) << place
+            if not rules and not amends:
+                ends[word] = ends.get(word, 0) | 1 << place
+            fitting.setdefault(word, []).append((need, place, rules, amends))
+    return _Index(known=frozenset(bits), bits=bits, telling=frozenset(fitting), fitting=fitting, ends=ends)
+
+
+def _cues_of(language: Language) -> Iterator[tuple[Cue, Mapping[int, Rule], bool]]:
+    """Each cue of a language with spaces between words, with the rules that have it; whether it amends."""
+    if not language.spaced:
+        return
+    alike: dict[Cue, dict[int, Rule]] = {}
+    for rule in language.all_rules:
+        for cue in rule.cues:
+            alike.setdefault(cue, {})[rule.order_index] = rule
+    for cue, rules in alike.items():
+        yield cue, rules, False
+    for cue in language.endings:
+        yield cue, {}, False
+    for cue in language.amending:
+        yield cue, {}, True
+
+
 @dataclass(frozen=True, slots=True)
 class Telling:
     """The words of a text on which it depends whether a rule may fit or something may be ended."""
 
+    parted: str
+    """The text with a space for each mark that parts words."""
     words: set[str]
-    """Without the marks around them, and what follows an apostrophe in them ("l'alcool")."""
+    """The words without marks around them, and what follows an apostrophe in them ("l'alcool")."""
     meant: Mapping[str, Sequence[str]]
-    """By word as written with marks, which of these it is."""
-    written: set[str]
-    """All that stands between spaces, telling or not."""
+    """By word with an apostrophe or a hyphen that is not one of them, which of them it is."""
+    mask: int
+    """The bits of all words."""
 
 
 def telling_words(low: str) -> Telling:
     """The telling words of a text in small letters, in any language that has spaces between words."""
-    written = set(_parted(low).split())
+    parted = low.translate(_ASCII_PARTED) if low.isascii() else _parted(low)
+    index = _index()
+    written = parted.split()
+    words = set(index.known.intersection(written))
+    meant: dict[str, Sequence[str]] = {}
+    for mark in "'-":
+        if mark in parted:
+            for word in {word for word in written if mark in word}:
+                known = _meant(word)
+                if known:
+                    meant[word] = known
+                    words.update(known)
+    mask = 0
+    for word in words:
+        mask |= index.bits[word]
+    return Telling(parted, words, meant, mask)
+
+
+@lru_cache(maxsize=4096)
+def _meant(word: str) -> tuple[str, ...]:
+    """The known words that a word with apostrophes or hyphens is, if it is another than itself alone."""
+    bare = word.strip("'-")
     known = _index().known
-    meant = _bare(written, known)
-    words = written & known
-    words.difference_update(meant)
-    words.update(*meant.values())
-    return Telling(words, meant, written)
+    found = tuple([part for part in dict.fromkeys((bare, bare.rpartition("'")[2])) if part in known])
+    return () if found == (word,) else found
 
 
 def _parted(low: str) -> str:
-    """The text with a space for each mark that parts words wherever it stands."""
-    for mark in _JOINING if low.isascii() else _JOINING + _JOINING_BEYOND_ASCII:
+    for mark in _MARKS:  # not str.translate: outside ASCII it costs ten times as much
         if mark in low:
             low = low.replace(mark, " ")
     return low
-
-
-def _bare(words: Iterable[str], known: AbstractSet[str]) -> dict[str, tuple[str, ...]]:
-    """By word that is more than letters: without the marks around it, and what follows an apostrophe, if known."""
-    meant: dict[str, tuple[str, ...]] = {}
-    for word in words:
-        if not word.isalpha():
-            bare = word.strip(_MARKS)
-            if "'" in bare:
-                parts = (bare, bare.rpartition("'")[2])
-                if not known.isdisjoint(parts):
-                    meant[word] = tuple(part for part in parts if part in known)
-            elif bare in known:
-                meant[word] = (bare,)
-    return meant
-
-
-def _is_unspaced(text: str) -> bool:
-    """Whether any character is Chinese or Japanese."""
-    return not text.isascii() and _UNSPACED.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,63 +148,45 @@ class Sentences:
     """The sentences of a text in small letters, and which of them hold a word."""
 
     low: str
-    starts: list[int]
-    ends: list[int]
+    spans: Sequence[tuple[int, int]]
 
     def holding(self, text: str) -> Iterator[int]:
         """The indices of the sentences in which a text stands, each once, in order."""
-        low, starts, ends = self.low, self.starts, self.ends
+        low, spans = self.low, self.spans
         at = low.find(text)
         while at >= 0:
             after = at + len(text)
-            index = bisect_right(starts, at) - 1
-            if index >= 0 and after <= ends[index]:
+            index = self.at(at)
+            if index >= 0 and after <= spans[index][1]:
                 yield index
-                after = ends[index]
+                after = spans[index][1]
             at = low.find(text, after)
 
-    def with_words(self, telling: Telling, *, whole: bool) -> dict[int, set[str]]:
-        """The indices of the sentences in which any telling word stands, in order, each with those words.
-
-        Args:
-            telling: Those of the message, of which this is what the user speaks.
-            whole: Whether that is all of it.
-        """
-        found: dict[int, set[str]] = {}
-        if not telling.words:
-            return found
-        parted = _parted(self.low).replace(_END, "\1")  # in no word that tells anything
-        pieces = [parted[start:end] for start, end in zip(self.starts, self.ends, strict=True)]
-        words = _BETWEEN.join(pieces).split()
-        meant = telling.meant
-        if not (whole and parted.isascii()):  # a mask, or the end of a sentence, may have cut a word
-            meant = {**meant, **_bare(set(words).difference(telling.written), telling.words)}
-        sought = {*telling.words, *meant, _END}
-        index = 0
-        for word in [word for word in words if word in sought]:
-            if word == _END:
-                index += 1
-            elif index in found:
-                found[index].update(meant.get(word) or (word,))
-            else:
-                found[index] = {*(meant.get(word) or (word,))}
-        return found
+    def at(self, place: int) -> int:
+        """The index of the last sentence that begins at a place or before; -1 if none does."""
+        return bisect_right(self.spans, (place, len(self.low) + 1)) - 1
 
 
-_END = "\0"
-_BETWEEN = f" {_END} "
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the words of each sentence give away, by the index of the sentence; most have nothing."""
+
+    rules: dict[int, dict[int, list[Mapping[int, Rule]]]] = field(default_factory=dict)
+    """By place in `languages()`, the rules that may fit, by their place in the file, for each cue."""
+    takes: dict[int, set[int]] = field(default_factory=dict)
+    """The places of the languages in which it may take something back."""
+    amends: dict[int, set[int]] = field(default_factory=dict)
+    """The places of the languages in which it may hold a bare new value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Possible:
-    """What a message may be: the languages it may be in, and the rules whose cues stand in it."""
+    """What a message may be: the languages it may be in, and whether anything in it may fit."""
 
-    languages: Sequence[Language]
-    """In the order of `languages()`: those with a cue in it, or with a word that takes something back."""
-    stating: Sequence[Language]
-    """Those with a cue in it."""
-    words: set[str]
-    """The telling ones."""
+    places: int
+    """The languages with a cue in it or with a word that takes something back, as bits."""
+    stating: int
+    """Those with a cue in it, as bits."""
     unspaced: Mapping[int, Sequence[str]]
     """The languages without spaces, by their place, with their cues in it."""
     states: bool
@@ -153,34 +194,59 @@ class Possible:
     ends: bool
     """Whether anything may be taken back or amended, whatever is in force."""
 
-    def rules_in(self, parts: Sentences, held: Mapping[int, set[str]]) -> dict[tuple[int, int], dict[int, Rule]]:
-        """By sentence and place in `languages()`, the rules that may fit, by their place in the file.
+    def languages(self, *, ending: bool = True) -> dict[int, Language]:
+        """The languages it may be in by their place in `languages()`, in order; those that only take back if asked."""
+        places = self.places if ending else self.stating
+        return {place: language for place, language in enumerate(languages()) if places >> place & 1}
+
+    def heard(self, parts: Sentences, telling: Telling) -> Heard:
+        """What may fit each of its sentences.
 
         Args:
-            parts: The sentences; most have none.
-            held: By index, which telling words stand in them.
+            parts: Of what the user speaks in the message.
+            telling: The telling words of that.
         """
-        found: dict[tuple[int, int], dict[int, Rule]] = {}
-        by_cue = _index().by_cue
-        for index, words in held.items():
-            for word in words & by_cue.keys():
-                for fitting in by_cue[word]:
-                    if fitting.stands_beside(words):
-                        key = (index, fitting.place)
-                        if key in found:
-                            found[key].update(fitting.rules)
-                        else:
-                            found[key] = {**fitting.rules}
+        heard = Heard()
+        if telling.words:
+            _hear(heard, parts, telling)
         for place, cues in self.unspaced.items():
             for cue in cues:
+                rules = {rule.order_index: rule for rule in languages()[place].rules[cue]}
                 for index in parts.holding(cue):
-                    for rule in languages()[place].rules[cue]:
-                        found.setdefault((index, place), {})[rule.order_index] = rule
-        return found
+                    heard.rules.setdefault(index, {}).setdefault(place, []).append(rules)
+        return heard
+
+
+def _hear(heard: Heard, parts: Sentences, telling: Telling) -> None:
+    index = _index()
+    fitting, bits = index.fitting, index.bits
+    parted, meant = telling.parted, telling.meant
+    wanted = telling.words & index.telling
+    told = telling.words.union(meant)
+    seen = wanted.union([word for word, known in meant.items() if not wanted.isdisjoint(known)])
+    for place, (start, end) in enumerate(parts.spans):
+        words = parted[start:end].split()
+        if seen.isdisjoint(words):
+            continue
+        held = told.intersection(words)
+        if meant and not held.isdisjoint(meant):
+            held.update(*[meant[word] for word in held & meant.keys()])
+            held &= telling.words
+        mask = 0
+        for word in held:
+            mask |= bits[word]
+        for word in held:
+            if word in wanted:
+                for need, language, rules, amends in fitting[word]:
+                    if mask & need == need:
+                        if rules:
+                            heard.rules.setdefault(place, {}).setdefault(language, []).append(rules)
+                        else:
+                            (heard.amends if amends else heard.takes).setdefault(place, set()).add(language)
 
 
 def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
-    """The languages that a message may be in, and the rules that may fit it.
+    """The languages that a message may be in, and whether any rule may fit it.
 
     Args:
         telling: Its telling words.
@@ -188,112 +254,45 @@ def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
         ending: Whether words that take something back count.
     """
     index = _index()
-    words = telling.words
-    cues = words & index.by_cue.keys()
-    places = set[int]().union(*[index.places[cue] for cue in cues])
-    stating = set(places)
-    ends = False
+    mask = telling.mask
+    stating = places = mask & ((1 << len(languages())) - 1)
     if ending:
-        taking = words & index.ends.keys()
-        ends = bool(taking)
-        places.update(*[index.ends[word] for word in taking])
-    unspaced: dict[int, Sequence[str]] = {}
-    if _is_unspaced(text):
-        for place, language in enumerate(languages()):
-            if not language.spaced:
-                held = [cue for cue in language.cues if cue in text]
-                if held:
-                    stating.add(place)
-                if held or ending:
-                    unspaced[place] = held
-                    places.add(place)
-    spoken_in = [languages()[place] for place in sorted(places)]
-    return Possible(
-        languages=spoken_in,
-        stating=[languages()[place] for place in sorted(stating)],
-        words=words,
-        unspaced=unspaced,
-        states=any(unspaced.values())
-        or any(fitting.stands_beside(words) for cue in cues for fitting in index.by_cue[cue]),
-        ends=ending and (ends or any(not one.amending or not one.amending.isdisjoint(words) for one in spoken_in)),
-    )
+        for word in telling.words & index.ends.keys():
+            places |= index.ends[word]
+    unspaced = _unspaced_cues(text)
+    for place, held in unspaced.items():
+        stating |= bool(held) << place
+        places |= (ending or bool(held)) << place
+    states, ends = any(unspaced.values()), ending and bool(unspaced)
+    for word in telling.words & index.telling:
+        if states:
+            break
+        for need, place, rules, _ in index.fitting[word]:
+            if mask & need == need:
+                states = states or bool(rules)
+                ends = ends or (ending and not rules and bool(places >> place & 1))
+    return Possible(places=places, stating=stating, unspaced=unspaced, states=states, ends=ends)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitting:
-    """The rules of one language that have a cue in common and ask for the same words beside it."""
-
-    place: int
-    """Of the language."""
-    also: tuple[frozenset[str], ...]
-    rules: Mapping[int, Rule]
-    """By their place in the file."""
-
-    def stands_beside(self, words: set[str]) -> bool:
-        """Whether the words hold one of each set that the rules ask for beside the cue."""
-        for near in self.also:  # noqa: SIM110 - a generator costs more than the question
-            if near.isdisjoint(words):
-                return False
-        return True
+def _unspaced_cues(text: str) -> dict[int, Sequence[str]]:
+    """The languages without spaces that a message may be in, by their place, with their cues in it."""
+    if text.isascii() or not _UNSPACED.search(text):
+        return {}
+    return {
+        place: [cue for cue in language.cues if cue in text]
+        for place, language in enumerate(languages())
+        if not language.spaced
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """By word, over all languages with spaces between words."""
-
-    by_cue: Mapping[str, Sequence[_Fitting]]
-    places: Mapping[str, AbstractSet[int]]
-    """The languages that have it as a cue."""
-    ends: Mapping[str, Sequence[int]]
-    """The languages that take back by it."""
-    known: AbstractSet[str]
-    """All words that any rule or form of taking back depends on."""
-
-
-@cache
-def _index() -> _Index:
-    by_cue: dict[str, list[_Fitting]] = {}
-    ends: dict[str, list[int]] = {}
-    known: set[str] = set()
-    for place, language in enumerate(languages()):
-        if language.spaced:
-            for cue, rules in language.rules.items():
-                for also in dict.fromkeys(rule.also for rule in rules):
-                    alike = {rule.order_index: rule for rule in rules if rule.also == also}
-                    by_cue.setdefault(cue, []).append(_Fitting(place, also, alike))
-                    known.update(*also)
-            for word in language.endings:
-                ends.setdefault(word, []).append(place)
-            known |= language.amending
-    return _Index(
-        by_cue=by_cue,
-        places={cue: frozenset(item.place for item in items) for cue, items in by_cue.items()},
-        ends=ends,
-        known=frozenset(known | by_cue.keys() | ends.keys()),
-    )
-
-
-def taking_back(possible: Possible) -> dict[Language, tuple[str, ...]]:
-    """The languages in which a message may take something back, with the words that say so.
-
-    A language whose words do not stand between spaces has none listed, and may always.
-    """
-    found: dict[Language, tuple[str, ...]] = {}
-    for language in possible.languages:
-        listed = tuple(language.endings & possible.words)
-        if listed or not language.spaced:
-            found[language] = listed
-    return found
-
-
-def amended_in(language: Language, parts: Sentences, held: Mapping[int, set[str]]) -> list[int]:
-    """The indices of the sentences in which a bare new value may stand; `held` says which words they hold."""
+def amended_in(place: int, parts: Sentences, heard: Heard) -> list[int]:
+    """The indices of the sentences in which a bare new value may stand, in the language of that place."""
+    language = languages()[place]
     low = parts.low
     if not language.amending:
-        return list(range(len(parts.starts))) if language.amend.search(low) else []
+        return list(range(len(parts.spans))) if language.amend.search(low) else []
     return [
         index
-        for index, words in held.items()
-        if not language.amending.isdisjoint(words)
-        and language.amend.search(low[parts.starts[index] : parts.ends[index]])
+        for index, places in heard.amends.items()
+        if place in places and language.amend.search(low[parts.spans[index][0] : parts.spans[index][1]])
     ]

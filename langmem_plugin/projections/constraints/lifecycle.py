@@ -145,7 +145,7 @@ def endings(
     active: Callable[[], Sequence[Constraint]],
     spoken_in: Sequence[Language],
     found: Sequence[tuple[int, int]],
-    taking_back: Mapping[Language, Sequence[str]],
+    taking_back: Sequence[Language],
     amending: Sequence[Language],
 ) -> Iterator[Ending]:
     """What one sentence ends.
@@ -157,8 +157,7 @@ def endings(
         active: Gives the constraints in force; called only for a sentence that may end one.
         spoken_in: The languages of the message.
         found: Spans of the statements in this sentence.
-        taking_back: The languages in which the message may take something back, with the words that say so,
-            if they are listed.
+        taking_back: The languages in which the sentence may take something back.
         amending: The languages in which the message may hold a bare new value.
 
     Yields:
@@ -167,9 +166,7 @@ def endings(
     sentence = low[start:end]
     if len(sentence) > _LONGEST:
         return
-    for language, words in taking_back.items():
-        if words and not any(map(sentence.__contains__, words)):
-            continue
+    for language in taking_back:
         taken_back = list(_taken_back(sentence, language, active))
         if taken_back:
             yield from taken_back

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 INLINE = "\x1a"
 """Fills a masked quotation inside a sentence: it is no word and no space."""
@@ -26,9 +27,9 @@ _ROLES = {
     "[": re.compile(r"(?i)\[(?:/?INST|system|user|assistant)\]"),
     "##": re.compile(r"(?im)^#{2,6} ?(?:instruction|system|response|input|human|assistant|user)s?\b"),
     "---": re.compile(r"(?i)(?<!-)-{3,} ?(?:BEGIN|START|END)\b"),
-    "beg": re.compile(r"(?i)\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)"),
+    "begin ": re.compile(r"(?i)\bBEGIN (?:SYSTEM|INSTRUCTION|PROMPT|ADMIN)"),
 }
-"""Role markers that stand anywhere, by small letters without which there is none."""
+"""Role markers that stand anywhere, by text in small letters without which there is none."""
 _MAIL = re.compile(
     r"(?im)^(?:subject|from|to|cc|bcc|sent|re|fwd?|betreff|von|an|objet|asunto|de|oggetto|assunto|onderwerp|件名|主题)"
     r"[ \t]?[:：][ \t]?\S"
@@ -71,20 +72,22 @@ _FENCE = re.compile(r"(?m)^[ \t]{0,8}(?:```|~~~)|```")
 _QUOTED_LINE = re.compile(r"(?m)^[ \t]{0,8}(?:>|\||│)[^\n]*")
 _INDENTED = re.compile(r"(?m)^(?:    |\t)[^\n]*")
 _RULED = re.compile(r"(?m)^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,}|~{4,}|<{3,}|>{3,}|\"\"\"|''')[^\n]*$|\"\"\"")
-_RULES = ("---", "===", "***", "___", "~~~~", "<<<", ">>>", '"""', "'''")
-"""Without one of these nothing is ruled off."""
-_COMMA_LINE = re.compile(r",[ \t]*\n")
-_ENDINGS = (",\n", "!\n", " \n", "\t\n")
-"""Without one of these no line ends with a comma or an exclamation mark."""
+_RULES = frozenset("-=*_~<>\"'")
+"""Without one of these at the beginning of a line, or three quotation marks, nothing is ruled off."""
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]{0,40})(?:\s[^<>\n]{0,200})?/?>")
-_ANY_QUOTE = ("'", '"', "`")
-_ANY_OTHER_QUOTE = "“„«「『‘"
-_QUOTES = re.compile(
-    r"\"[^\"\n]{1,20000}\"|“[^“”\n]{1,20000}”|„[^„“”\n]{1,2000}[“”]|«[^«»\n]{1,2000}»|「[^「」\n]{1,2000}」|『[^『』\n]{1,2000}』"
-    r"|'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])"
-    r"|‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)"
-    r"|`[^`\n]{1,400}`"
-)
+_QUOTES = {
+    '"': r"\"[^\"\n]{1,20000}\"",
+    "'": r"'(?<![\w']')(?:[^'\n]|(?<=\w)'(?=\w)){8,600}'(?![\w'])",
+    "`": r"`[^`\n]{1,400}`",
+    "“": r"“[^“”\n]{1,20000}”",
+    "„": r"„[^„“”\n]{1,2000}[“”]",
+    "«": r"«[^«»\n]{1,2000}»",
+    "「": r"「[^「」\n]{1,2000}」",
+    "『": r"『[^『』\n]{1,2000}』",
+    "‘": r"‘(?<![\w‘]‘)[^‘\n]{8,600}?’(?!\w)",
+}
+"""Quotations by the mark that opens them, those of ASCII first."""
+_ASCII_QUOTES = ('"', "'", "`")
 _JSON = re.compile(r"(?m)[{\[](?=\s{0,40}[\"'{\[])|^[ \t]*\{")
 _BRACKET = re.compile(r"[{}\[\]]")
 _OPEN_QUOTE = re.compile(r"(?m)[\"“](?<![^\s:][\"“])(?=\w[^\"“”\n]{60,}$)")
@@ -93,6 +96,7 @@ _INVISIBLE = re.compile(
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f]"
     "|(?<=[^\\W\\d_])\u200d|\u200d(?=[^\\W\\d_])"
 )
+_VISIBLE = bytes(code for code in range(128) if not _INVISIBLE.match(chr(code)))
 _MAYBE_DOUBTFUL = re.compile(
     "[\u00ad\u034f\u0370-\u03ff\u0400-\u04ff\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\uff21-\uff5a\U000e0000-\U000e0fff\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]"
@@ -217,17 +221,15 @@ def _introduced(text: str) -> list[tuple[int, int]]:
     return []
 
 
-def _letter(text: str) -> list[tuple[int, int]]:
+def _letter(text: str, lines: list[str]) -> list[tuple[int, int]]:
     """A pasted letter: from a line that greets somebody to the line that signs off."""
-    if not any(mark in text for mark in _ENDINGS):
-        return []
     start = 0
-    while (end := text.find("\n", start)) >= 0:
-        if text[start:end].rstrip(" \t").endswith((",", "!")):
+    for line in lines[:-1]:
+        if line and (line[-1] in ",!" or (line[-1] in " \t" and line.rstrip(" \t").endswith((",", "!")))):
             greeting = _GREETING.match(text, start)
             if greeting:
                 return [(greeting.start(), len(text))] if _SIGN_OFF.search(text, greeting.end()) else []
-        start = end + 1
+        start += len(line) + 1
     return []
 
 
@@ -274,7 +276,7 @@ def _role_marker(text: str) -> int:
             break
     low = text.lower()
     for mark, pattern in _ROLES.items():
-        if mark in low:
+        if mark[0] in low and mark in low:  # to look for a character alone costs little
             found = pattern.search(text)
             if found and (first < 0 or found.start() < first):
                 first = found.start()
@@ -283,32 +285,32 @@ def _role_marker(text: str) -> int:
 
 def _mail(text: str) -> int:
     """Where a mail begins; -1 if there is none."""
-    if ":" in text or "：" in text or "--" in text or _has_comma_line(text):
+    if ":" in text or "：" in text or ("-" in text and "--" in text) or _has_comma_line(text):
         found = _MAIL.search(text)
         return found.start() if found else -1
     return -1
 
 
 def _has_comma_line(text: str) -> bool:
-    """Whether any line ends with a comma."""
-    return any(mark in text for mark in _ENDINGS) and _COMMA_LINE.search(text) is not None
+    """Whether any line but the last may end with a comma."""
+    return "," in text and (",\n" in text or " \n" in text or ("\t" in text and "\t\n" in text))
 
 
 def _may_hold_base64(text: str) -> bool:
-    """Whether anything runs on for 40 characters without a space: such a run covers one of these places."""
-    length = len(text)
-    for place in range(0, length, 40):
-        if place + 20 <= length and " " not in text[place : place + 20]:
+    """Whether anything runs on for 40 characters without a space."""
+    place, last = 0, len(text) - 40
+    while place <= last:
+        space = text.rfind(" ", place, place + 40)
+        if space < 0:
             return True
-        if place >= 20 and " " not in text[place - 20 : place]:
-            return True
+        place = space + 1
     return False
 
 
 def _is_doubtful(text: str) -> bool:
     """Whether the message hides characters or mixes alphabets within words."""
     if text.isascii():
-        return not text.replace("\n", " ").isprintable() and _INVISIBLE.search(text) is not None
+        return bool(text.encode().translate(None, _VISIBLE))
     if not _MAYBE_DOUBTFUL.search(text):
         return False
     bare = _FLAG.sub("", text) if "\U0001f3f4" in text else text
@@ -340,11 +342,13 @@ def _without_blocks(text: str) -> str:
     if ">" in text or "|" in text or "│" in text:
         blocks += [found.span() for found in _QUOTED_LINE.finditer(text)]
     if "\n" in text or '"""' in text:
-        if any(mark in text for mark in _RULES):
+        lines = text.split("\n")
+        begins = {line.lstrip(" \t")[:1] for line in lines}
+        if not _RULES.isdisjoint(begins) or '"""' in text:
             blocks += _pairs(text, _RULED, lone_to_end=True)
         if "    " in text or "\t" in text:
             blocks += [found.span() for found in _INDENTED.finditer(text)]
-        blocks += _letter(text)
+        blocks += _letter(text, lines)
     if "<" in text:
         blocks += _tagged(text)
     if "{" in text or "[" in text:
@@ -352,13 +356,18 @@ def _without_blocks(text: str) -> str:
     return _cover(text, blocks, _block)
 
 
+@cache
+def _quotes(marks: tuple[str, ...]) -> re.Pattern[str]:
+    """The quotations that these marks open."""
+    return re.compile("|".join(_QUOTES[mark] for mark in marks))
+
+
 def _without_quotes(text: str) -> str:
     """Quotations inside sentences masked, and what follows a long one that never closes."""
-    if not any(mark in text for mark in _ANY_QUOTE) and (
-        text.isascii() or not any(mark in text for mark in _ANY_OTHER_QUOTE)
-    ):
+    marks = tuple([mark for mark in (_ASCII_QUOTES if text.isascii() else _QUOTES) if mark in text])
+    if not marks:
         return text
-    quotes = [found.span() for found in _QUOTES.finditer(text)]
+    quotes = [found.span() for found in _quotes(marks).finditer(text)]
     text = _cover(text, quotes, _inline)
     if '"' not in text and "“" not in text:
         return text

@@ -8,19 +8,18 @@ reports), and returns spans of the user's own words (guarantee G2).
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from langmem_plugin.projections.constraints.clauses import Sentence, sentence_at
 from langmem_plugin.projections.constraints.cues import (
+    Heard,
     Possible,
     Sentences,
     amended_in,
     lower,
     possible_in,
-    taking_back,
     telling_words,
 )
 from langmem_plugin.projections.constraints.findings import NOTHING, Ended, Findings, Found, InForce
@@ -85,10 +84,10 @@ def find_constraints(text: str, *, active: Sequence[Constraint] | Callable[[], S
     said = spoken(text)
     if said.text is not text:
         low = lower(said.text)
-    spans = sentences(said.text)
-    parts = Sentences(low, [start for start, _ in spans], [end for _, end in spans])
-    held = parts.with_words(telling, whole=said.text is text)
-    statements = _by_sentence(said, parts, possible, held)
+        telling = telling_words(low)
+    parts = Sentences(low, sentences(said.text))
+    heard = possible.heard(parts, telling)
+    statements = _by_sentence(said, parts, heard)
     keep = _doubted(text, said, _kept(said, parts, statements, possible, in_force))
     found: list[Found] = []
     if keep:
@@ -100,21 +99,21 @@ def find_constraints(text: str, *, active: Sequence[Constraint] | Callable[[], S
                 found.append(item)
     if in_force.none:
         return Findings(found=tuple(found)) if found else NOTHING
-    return _with_endings(parts, found, in_force, possible, held)
+    return _with_endings(parts, found, in_force, possible, heard)
 
 
-def _by_sentence(
-    said: Spoken, parts: Sentences, possible: Possible, held: Mapping[int, set[str]]
-) -> dict[int, list[_Statement]]:
+def _by_sentence(said: Spoken, parts: Sentences, heard: Heard) -> dict[int, list[_Statement]]:
     """By index of each sentence that makes any, its statements by the first language that has them."""
     found: dict[int, list[_Statement]] = {}
-    rules = possible.rules_in(parts, held)
-    for index, place in sorted(rules):
-        if index not in found:
-            sentence = sentence_at(said, parts.low, parts.starts[index], parts.ends[index], languages()[place])
-            matches = _matches(sentence, rules[index, place])
+    for index in sorted(heard.rules):
+        by_place = heard.rules[index]
+        start, end = parts.spans[index]
+        for place in sorted(by_place):
+            sentence = sentence_at(said, parts.low, start, end, languages()[place])
+            matches = _matches(sentence, by_place[place])
             if matches:
-                found[index] = list(_cut(sentence, matches))
+                found[index] = _cut(sentence, matches)
+                break
     return found
 
 
@@ -123,26 +122,28 @@ def _with_endings(
     found: list[Found],
     active: InForce,
     possible: Possible,
-    held: Mapping[int, set[str]],
+    heard: Heard,
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}
     result = list(found)
-    takers = taking_back(possible)
-    amended = {language: amended_in(language, parts, held) for language in possible.languages}
+    spoken_in = possible.languages()
+    amended = {language: amended_in(place, parts, heard) for place, language in spoken_in.items()}
     amending = [language for language, indices in amended.items() if indices and _holds_value(active(), language)]
-    if all(takers.values()):
-        takes = set[str]().union(*takers.values())
-        indices = {index for index, words in held.items() if not words.isdisjoint(takes)}
+    always = {place for place, language in spoken_in.items() if not language.spaced}
+    if always:  # a language that cannot tell
+        indices = set(range(len(parts.spans)))
+    else:
+        indices = set(heard.takes)
         indices.update(*(amended[language] for language in amending))
-    else:  # a language that cannot tell
-        indices = set(range(len(parts.starts)))
-    for start, end in _spans(parts, found, indices):
+    for index in _sentences_of(parts, found, indices):
+        start, end = parts.spans[index]
         inside = [item for item in result if item.start < end and start < item.end]
         if any(item.proposed for item in inside):
             continue
         stated = [(item.start, item.end) for item in inside]
-        for ending in endings(parts.low, start, end, active, possible.languages, stated, takers, amending):
+        takers = [spoken_in[place] for place in sorted(always.union(heard.takes.get(index, ())))]
+        for ending in endings(parts.low, start, end, active, list(spoken_in.values()), stated, takers, amending):
             if ending.constraint_id in ended:
                 continue
             if ending.how == "revoked":
@@ -186,15 +187,15 @@ def _permission(ending: Ending, start: int, end: int, active: Sequence[Constrain
     return Found(kind=kind, start=start, end=end, confidence=0.8)
 
 
-def _spans(parts: Sentences, found: Sequence[Found], indices: set[int]) -> list[tuple[int, int]]:
-    """These sentences, and those in which something was found."""
+def _sentences_of(parts: Sentences, found: Sequence[Found], indices: set[int]) -> list[int]:
+    """The indices of these sentences, and of those in which something was found."""
     for item in found:
-        index = max(0, bisect_right(parts.starts, item.start) - 1)
-        while index < len(parts.starts) and parts.starts[index] < item.end:
-            if parts.ends[index] > item.start:
+        index = max(0, parts.at(item.start))
+        while index < len(parts.spans) and parts.spans[index][0] < item.end:
+            if parts.spans[index][1] > item.start:
                 indices.add(index)
             index += 1
-    return [(parts.starts[index], parts.ends[index]) for index in sorted(indices)]
+    return sorted(indices)
 
 
 def _kept(
@@ -207,10 +208,10 @@ def _kept(
     """All statements; those that bind only when nothing is asked for, only then."""
     statements = [item for group in by_sentence.values() for item in group]
     if any(item.alone for item in statements):
-        spoken_in = possible.languages if active() else possible.stating
+        spoken_in = possible.languages(ending=bool(active())).values()
         asked = said.pasted or any(
             not by_sentence.get(index) and _is_task(parts.low, start, end, spoken_in)
-            for index, (start, end) in enumerate(zip(parts.starts, parts.ends, strict=True))
+            for index, (start, end) in enumerate(parts.spans)
         )
         if asked:
             statements = [item for item in statements if not item.alone]
@@ -237,8 +238,9 @@ def _place(sentence: Sentence, rule: Rule) -> re.Match[str] | None:
     return None
 
 
-def _matches(sentence: Sentence, rules: Mapping[int, Rule]) -> list[_Match]:
+def _matches(sentence: Sentence, fitting: Sequence[Mapping[int, Rule]]) -> list[_Match]:
     """For each rule that fits, the first place where the user asserts what it says."""
+    rules = fitting[0] if len(fitting) == 1 else {at: rule for some in fitting for at, rule in some.items()}
     matches: list[_Match] = []
     for at in sorted(rules):
         rule = rules[at]

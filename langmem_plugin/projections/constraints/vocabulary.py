@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -52,6 +52,10 @@ NEVER = Regex(r"(?!)")
 """Matches nothing; stands for a guard that a language does not have."""
 
 
+Cue = tuple[str, tuple[frozenset[str], ...]]
+"""A word, and sets of words one of each of which must stand in the same sentence."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rule:
     """One form in which a binding statement is made."""
@@ -69,10 +73,8 @@ class Rule:
     """Binding only where the message asks for nothing else."""
     cased: bool
     """Matched against the text as written, not in lower case."""
-    cues: frozenset[str]
-    """One of them must stand in the sentence."""
-    also: tuple[frozenset[str], ...]
-    """And one of each of these."""
+    cues: tuple[Cue, ...]
+    """One of them must stand in the sentence, with what it asks for beside it."""
     needs: Regex | None
     unless: Regex | None
     order_index: int
@@ -98,10 +100,11 @@ class Language:
     """Words stand between spaces; False for Chinese and Japanese."""
     stemmer: str
     rules: Mapping[str, tuple[Rule, ...]]
-    """By cue: a rule is tried only where one of its cues stands in the sentence."""
+    """By the word of a cue: a rule is tried only where one of its cues stands in the sentence."""
     all_rules: tuple[Rule, ...]
     """In the order of the file."""
     cues: frozenset[str]
+    """The words of all cues."""
     unless: Regex
     """Before or within the match, these make the statement no assertion of the user's own."""
     reported: Regex
@@ -128,11 +131,11 @@ class Language:
     suspicious: Regex
     revoke: tuple[TakingBack, ...]
     replace: tuple[TakingBack, ...]
-    endings: frozenset[str]
-    """Words without which no `revoke` or `replace` pattern can match; empty if not listed."""
+    endings: tuple[Cue, ...]
+    """Cues without any of which no `revoke` or `replace` pattern can match; empty if not listed."""
     amend: Regex
-    amending: frozenset[str] = frozenset()
-    """Words without any of which `amend` cannot match; empty if not listed."""
+    amending: tuple[Cue, ...] = ()
+    """Cues without any of which `amend` cannot match; empty if not listed."""
     value: Mapping[str, Regex] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
     """Attributes that hold one value at a time."""
@@ -173,13 +176,26 @@ class _Compiler:
         return Regex(pattern, self) if pattern else NEVER
 
 
-def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
+def _names(given: str | Sequence[str]) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given
+
+
+def _cues(
+    items: Iterable[str | Mapping[str, Any]], sets: Mapping[str, frozenset[str]], also: Sequence[str] = ()
+) -> tuple[Cue, ...]:
+    """The cues of a list: words, or groups of words with the sets they ask for besides those that all ask for."""
+    found: list[Cue] = []
+    for item in items:
+        words, names = ((item,), also) if isinstance(item, str) else (item["words"], [*_names(item["also"]), *also])
+        beside = tuple(sets[name] for name in names)
+        found += [(word.lower().replace("’", "'"), beside) for word in words]
+    return tuple(found)
+
+
+def _rules(data: Mapping[str, Any], sets: Mapping[str, frozenset[str]], compiler: _Compiler) -> tuple[Rule, ...]:
     rules: list[Rule] = []
-    beside = {name: frozenset(words) for name, words in data.get("sets", {}).items()}
     needs: Mapping[str, str] = data.get("needs", {})
     for index, item in enumerate(data["rules"]):
-        names = item.get("also", [])
-        names = [names] if isinstance(names, str) else names
         rule = Rule(
             kind=ConstraintKind(item["kind"]),
             pattern=compiler.regex(item["pattern"]),
@@ -192,8 +208,7 @@ def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
             needs=compiler.regex(needs[item["needs"]]) if item.get("needs") else None,
             unless=compiler.regex(item["unless"]) if item.get("unless") else None,
             order_index=index,
-            cues=frozenset(cue.lower().replace("’", "'") for cue in item["cues"]),
-            also=tuple(beside[name] for name in names),
+            cues=_cues(item["cues"], sets, _names(item.get("also", ()))),
         )
         rules.append(rule)
     return tuple(rules)
@@ -202,7 +217,7 @@ def _rules(data: Mapping[str, Any], compiler: _Compiler) -> tuple[Rule, ...]:
 def _by_cue(rules: tuple[Rule, ...]) -> dict[str, tuple[Rule, ...]]:
     by_cue: dict[str, list[Rule]] = {}
     for rule in rules:
-        for cue in rule.cues:
+        for cue in dict.fromkeys(word for word, _ in rule.cues):
             by_cue.setdefault(cue, []).append(rule)
     return {cue: tuple(found) for cue, found in by_cue.items()}
 
@@ -217,7 +232,8 @@ def _language(data: Mapping[str, Any]) -> Language:
     compiler = _Compiler(data.get("parts", {}))
     unless: Mapping[str, str] = data.get("unless", {})
     assertions = [unless[name] for name in ("hypothetical", "hedge") if unless.get(name)]
-    rules = _rules(data, compiler)
+    sets = {name: frozenset(words) for name, words in data.get("sets", {}).items()}
+    rules = _rules(data, sets, compiler)
     return Language(
         code=data["language"],
         spaced=bool(data.get("spaced", True)),
@@ -244,9 +260,9 @@ def _language(data: Mapping[str, Any]) -> Language:
         suspicious=compiler.regex(data.get("suspicious")),
         revoke=tuple(_taking_back(item, compiler) for item in data.get("revoke", ())),
         replace=tuple(_taking_back(item, compiler) for item in data.get("replace", ())),
-        endings=frozenset(data.get("endings", ())),
+        endings=_cues(data.get("endings", ()), sets),
         amend=compiler.regex(data.get("amend")),
-        amending=frozenset(data.get("amending", ())),
+        amending=_cues(data.get("amending", ()), sets),
         value={name: compiler.regex(pattern) for name, pattern in data.get("value", {}).items()},
         single=frozenset(data.get("single", ())),
         same=dict(data.get("same", {})),
