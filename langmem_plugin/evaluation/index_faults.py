@@ -119,8 +119,6 @@ def measure(
 ) -> list[Trial]:
     """Ask without a pause while Chroma is disturbed, and look at every answer.
 
-    Files that are spoiled while Chroma reads them may end the process (chroma#7238).
-
     Sessions are searched by Chroma whatever their size; a writer adds to another one all
     the time. The stored vectors themselves, in SQLite, are not touched.
 
@@ -329,10 +327,7 @@ def _spoil(kind: str, file: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """SQLite's exclusive lock on Chroma's database is held meanwhile.
-
-    By another process: closing the file in this one would let go of Chroma's own locks.
-    """
+    """SQLite's exclusive lock on Chroma's database is held meanwhile, by another process."""
     file = max(folder.rglob("chroma.sqlite3"), key=lambda one: one.stat().st_mtime)
     command = [sys.executable, "-c", _LOCK, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603

@@ -1,7 +1,7 @@
 """The folder of an embedded Chroma: who may write it, which generation counts, what it held.
 
 ```text
-<folder>/lock        held by the one process that writes; names its pid
+<folder>/lock        held by the one process that writes, and by its child; names its pid
 <folder>/current     the number of the generation that counts
 <folder>/clean.json  sizes and digests of that generation's files at a clean close
 <folder>/7/          Chroma's own files
@@ -20,11 +20,14 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
 from langmem_plugin.errors import StoreUnavailable, VectorsLocked
 
+_ORPHAN_S = 5.0
+"""So long a process that is gone may leave its child: that one ends, too."""
 _ADVICE = "give a folder that can be written, or vectors=None for exact search alone"
 
 
@@ -38,6 +41,7 @@ class VectorFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._pid = os.getpid()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] | None = (path / "lock").open("a+", encoding="ascii")
@@ -48,6 +52,17 @@ class VectorFolder:
         except BaseException:
             self._lock.close()
             raise
+
+    @property
+    def claim(self) -> int | None:
+        """The lock's file descriptor: whoever inherits it shares the claim as long as it lives (not on Windows).
+
+        Raises:
+            VectorsLocked: This process is a fork of the one that has the claim.
+        """
+        if os.getpid() != self._pid:
+            raise VectorsLocked(str(self.path), str(self._pid))
+        return None if self._lock is None else self._lock.fileno()
 
     def generation(self) -> int | None:
         """The generation that counts; None if there is none or it is gone."""
@@ -81,6 +96,10 @@ class VectorFolder:
         number = max((int(name) for name in self._numbered()), default=0) + 1
         self.folder(number).mkdir()
         return number
+
+    def discard(self, generation: int) -> None:
+        """Remove a generation that does not count."""
+        shutil.rmtree(self.folder(generation), ignore_errors=True)
 
     def switch(self, generation: int) -> None:
         """Let this generation count from now on, and remove all others."""
@@ -125,19 +144,25 @@ class VectorFolder:
         (self.path / "clean.json").unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let another process have the folder. Does nothing the second time."""
+        """Let another process have the folder, once our child is gone. Does nothing the second time."""
         if self._lock is not None:
             self._lock.close()  # the claim ends with the file
             self._lock = None
 
     def _claim(self, lock: IO[str]) -> None:
-        try:
-            _lock_file(lock)
-        except OSError as error:
-            with contextlib.suppress(OSError, ValueError):
-                lock.seek(0)
-                raise VectorsLocked(str(self.path), lock.read(32).strip() or "unknown") from error
-            raise VectorsLocked(str(self.path), "unknown") from error
+        until = time.monotonic() + _ORPHAN_S
+        while True:
+            try:
+                _lock_file(lock)
+                break
+            except OSError as error:
+                pid = "unknown"
+                with contextlib.suppress(OSError, ValueError):
+                    lock.seek(0)
+                    pid = lock.read(32).strip() or pid
+                if not _is_gone(pid) or time.monotonic() > until:
+                    raise VectorsLocked(str(self.path), pid) from error
+            time.sleep(0.02)
         try:
             lock.seek(0)
             lock.truncate()
@@ -158,11 +183,23 @@ if sys.platform == "win32":
         lock.seek(1024)
         msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
 
+    def _is_gone(_pid: str) -> bool:
+        return False  # its child does not hold the claim here
+
 else:
     import fcntl
 
     def _lock_file(lock: IO[str]) -> None:
         fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _is_gone(pid: str) -> bool:
+        try:
+            os.kill(int(pid), 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except (OSError, ValueError):
+            return False
+        return False
 
 
 def _digests(folder: Path, *, sync: bool) -> dict[str, list[int | str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,8 @@ from langmem_plugin.projections.chroma_index import ChromaIndex, server_address
 from langmem_plugin.projections.chroma_search import ChromaSearch
 from langmem_plugin.projections.exact_index import ExactIndex, nearest
 from langmem_plugin.projections.vector_folder import VectorFolder
-from langmem_plugin.projections.vector_repair import agrees, complete, is_sound, pour
+from langmem_plugin.projections.vector_opening import Interrupted, open_index
+from langmem_plugin.projections.vector_repair import agrees, complete
 from langmem_plugin.projections.vector_table import Seqs, Vectors, VectorTable
 from langmem_plugin.records import SessionKey
 
@@ -46,7 +48,8 @@ class VectorIndex:
     starts afresh if another process changed them.
 
     Chroma is brought up by a thread of its own that starts with the first use: checked,
-    completed from the stored vectors, or rebuilt into a new folder if it is damaged.
+    completed from the stored vectors, or rebuilt into a new folder if it is damaged. The
+    one in a folder runs in a child process.
     """
 
     def __init__(
@@ -232,12 +235,13 @@ class VectorIndex:
             return self._state == "ready"
 
     def status(self) -> dict[str, Any]:
-        """Where it stands: state, who answered how often, the last failure, without any text."""
+        """Where it stands: state, Chroma's process, who answered how often, the last failure, without any text."""
         with self._changed:
             return {
                 "state": self._state,
                 "model": self._model,
                 "generation": self._generation,
+                "pid": None if self._chroma is None else self._chroma.pid,
                 "answers": dict(self._answers),
                 "failures": self._failures,
                 "rebuilds": self._rebuilds,
@@ -256,7 +260,7 @@ class VectorIndex:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        with self._writing:
+        with self._writing, contextlib.suppress(Exception):  # it is recorded
             self._shut_chroma(clean=True)
         if self._folder is not None:
             self._folder.release()
@@ -298,16 +302,19 @@ class VectorIndex:
                 self._thread = threading.Thread(target=self._tend, name="langmem-vectors", daemon=True)
                 self._thread.start()
 
-    def _fail(self, chroma: ChromaIndex | None, error: Exception) -> None:
+    def _fail(self, chroma: ChromaIndex, error: Exception) -> None:
         with self._changed:
-            if self._chroma is not chroma or self._state not in ("ready", "starting"):
-                return  # it was closed or replaced meanwhile: not its fault
-            self._state = "down"
-            self._failures += 1
-            self._error = type(error).__name__
-            self._retry_at = time.monotonic() + self._retry_s
-            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
-            self._changed.notify_all()
+            # If it was closed, replaced or told to stop meanwhile it is not its fault.
+            if self._chroma is chroma and self._state == "ready" and not self._is_interrupted():
+                self._go_down(error)
+
+    def _go_down(self, error: Exception) -> None:
+        self._state = "down"
+        self._failures += 1
+        self._error = _said(error)
+        self._retry_at = time.monotonic() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+        self._changed.notify_all()
 
     def _tend(self) -> None:
         while True:
@@ -317,12 +324,15 @@ class VectorIndex:
                 if self._state == "closed":
                     return
                 self._state = "starting"
+                wipe = self._wipes
             try:
-                self._bring_up()
-            except _Interrupted:
+                self._bring_up(wipe)
+            except Interrupted:
                 continue
             except Exception as error:  # noqa: BLE001 - recorded; tried again later
-                self._fail(self._chroma, error)
+                with self._changed:
+                    if self._state == "starting" and self._wipes == wipe:
+                        self._go_down(error)
 
     def _pause(self) -> float | None:
         """How long there is nothing to do; None: until something changes."""
@@ -332,8 +342,7 @@ class VectorIndex:
             return max(0.0, self._retry_at - time.monotonic())
         return 0.0 if self._wipes > self._wiped else None
 
-    def _bring_up(self) -> None:
-        wipe = self._wipes
+    def _bring_up(self, wipe: int) -> None:
         self._by_chroma.begin()
         with self._writing:
             self._shut_chroma(clean=False)
@@ -342,41 +351,20 @@ class VectorIndex:
             if wipe > self._wiped:
                 self._chroma.empty()
                 self._did_wipe(wipe)
-        else:
-            self._bring_up_folder(wipe)
+        elif self._folder is not None:
+            if wipe > self._wiped:
+                self._folder.empty()
+                self._did_wipe(wipe)
+            opened = open_index(
+                self._folder, self._table, self._model, stop=self._is_interrupted, progress=self._progressed
+            )
+            self._chroma, self._generation = opened.chroma, opened.generation
+            self._rebuilds += opened.rebuilt
         self._complete()
 
-    def _bring_up_folder(self, wipe: int) -> None:
-        folder = self._folder
-        if folder is None:
-            return
-        if wipe > self._wiped:
-            folder.empty()
-            self._did_wipe(wipe)
-        generation = folder.generation()
-        if generation is None or not is_sound(folder, generation, self._table, self._model, self._is_interrupted):
-            self._check_interrupted()
-            generation = self._build(folder)
-        self._open(folder, generation)
-
-    def _build(self, folder: VectorFolder) -> int:
-        generation = folder.fresh()
-        chroma = ChromaIndex.in_folder(folder.folder(generation), self._model)
-        try:
-            self._rebuilds += 1
-            for done, total in pour(chroma, self._table, self._model):
-                self._check_interrupted()
-                if self._progress is not None:
-                    self._progress(done, total)
-        finally:
-            chroma.close()
-        folder.switch(generation)
-        return generation
-
-    def _open(self, folder: VectorFolder, generation: int) -> None:
-        folder.clear_manifest()
-        self._chroma = ChromaIndex.in_folder(folder.folder(generation), self._model)
-        self._generation = generation
+    def _progressed(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
 
     def _complete(self) -> None:
         """Put in what is stored and not yet in the index, take out what is no longer stored."""
@@ -426,14 +414,17 @@ class VectorIndex:
             self._changed.notify_all()
 
     def _shut_chroma(self, *, clean: bool) -> None:
-        chroma, self._chroma = self._chroma, None
+        chroma = self._chroma
         if chroma is None:
             return
         try:
             chroma.close()
-        except Exception as error:  # noqa: BLE001 - whatever it says, it is given up
-            self._error = type(error).__name__
-            return
+        except Exception as error:  # whatever it says, it is given up
+            self._error = _said(error)
+            clean = False
+            if chroma.pid is not None:  # it may still write: the folder is not opened beside it
+                raise
+        self._chroma = None
         if clean and self._folder is not None and self._generation is not None and not self._failures:
             self._folder.write_manifest(self._generation)
 
@@ -442,8 +433,9 @@ class VectorIndex:
 
     def _check_interrupted(self) -> None:
         if self._is_interrupted():
-            raise _Interrupted
+            raise Interrupted
 
 
-class _Interrupted(Exception):
-    """Closed, or to be wiped again: what is being brought up is not wanted any more."""
+def _said(error: Exception) -> str:
+    """The error's class, and what is ours to say of it: no text of Chroma's."""
+    return type(error).__name__ + (f": {error.why}" if isinstance(error, StoreUnavailable) else "")

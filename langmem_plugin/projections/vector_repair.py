@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from langmem_plugin.projections.chroma_index import ChromaIndex, collection_name, session_tag
-from langmem_plugin.projections.vector_folder import VectorFolder
-from langmem_plugin.projections.vector_health import WALK, is_healthy
-from langmem_plugin.projections.vector_table import Vectors, VectorTable
+from langmem_plugin.projections.chroma_index import ChromaIndex
+from langmem_plugin.projections.vector_table import VectorTable
 from langmem_plugin.records import SessionKey
 
 _SAMPLE = 16
 _BATCH = 1_000
-
-
-def is_sound(folder: VectorFolder, generation: int, table: VectorTable, model: str, stop: Callable[[], bool]) -> bool:
-    """Whether the generation's files can be opened in this process.
-
-    By the note of the last clean close if there is one, else by a child process.
-    """
-    clean = folder.is_clean(generation)
-    if clean is not None:
-        return clean
-    ids: list[str] = []
-    rows: list[Vectors] = []
-    step = max(1, -(-table.count_vectors(model) // WALK))
-    for key in table.vector_keys(model):
-        if stop():
-            return False
-        seqs, vectors = table.vectors(key, model)
-        tag = session_tag(key)
-        ids += [f"{tag}:{seq}" for seq in seqs[::step].tolist()]
-        rows.append(vectors[::step])
-    stacked = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
-    return is_healthy(folder.folder(generation), collection_name(model), ids, stacked, stop=stop)
 
 
 def pour(chroma: ChromaIndex, table: VectorTable, model: str) -> Iterator[tuple[int, int]]:

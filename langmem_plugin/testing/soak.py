@@ -81,8 +81,6 @@ def kill_writers(url: str, kills: int, *, seed: int = 0, vectors: bool = False, 
         half: A control that must fail: each turn is written in two.
     """
     warm()
-    if vectors:
-        import chromadb  # noqa: F401 - once, not in each child
     rng = random.Random(seed)
     total: Counter[str] = Counter()
     left: dict[str, list[int]] = {}
@@ -236,6 +234,8 @@ def write_turn(session: Session, writer: str, number: int, *, stream: bool) -> N
 def _write_forever(url: str, name: str, vectors: bool, half: bool, out: IO[bytes]) -> None:
     memory = Memory.open(url, embedder=Letters() if vectors else None)
     session = memory.session(name, owner=OWNER)
+    if vectors:
+        _await_index(memory)
     number = 0
     while True:
         if half:
@@ -248,6 +248,14 @@ def _write_forever(url: str, name: str, vectors: bool, half: bool, out: IO[bytes
         out.write(b"%d\n" % number)
         out.flush()
         number += 1
+
+
+def _await_index(memory: Memory) -> None:
+    """Chroma's process takes a second to come up: it shall be at work when the kill comes."""
+    memory.session("first", owner=OWNER).add("Hello.", assistant("Hi."))
+    until = time.monotonic() + 60
+    while memory.status()["vectors"]["state"] != "ready" and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _verify_killed(url: str, left: dict[str, list[int]], vectors: bool, out: IO[bytes]) -> None:
