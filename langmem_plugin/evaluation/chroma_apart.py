@@ -165,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             apart=given.one == "child",
             vectors=given.vectors,
             dimensions=given.dimensions,
+            turns=given.turns,
             folder=Path(folder) / "index",
         )
         while sys.stdin.readline() and (found := next(steps, None)) is not None:
