@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from langmem_plugin.recall.bm25 import Keywords
+from langmem_plugin.recall.bm25 import Floats, Keywords
 from langmem_plugin.recall.traits import Ints
 
 LONG: Final = 32_768
@@ -22,6 +22,8 @@ _BESIDE: Final = 2
 """So far from what was found a message may still be chosen."""
 _MARGIN: Final = 10
 """So far around it messages are on the axis: `_BESIDE`, and as far as a feature of the first step looks."""
+_BLOCK: Final = 32
+"""Scores of a part whose maximum stands for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,9 @@ class Axis:
             count: So many by keyword.
         """
         size = len(keywords.scores)
-        best = np.flatnonzero(keywords.scores[:before])
-        if len(best) > count:
-            scores = keywords.scores[best]
-            best = best[scores >= np.partition(scores, -count)[-count]]
+        best = _highest(keywords.scores[:before], count)
         centre = np.concatenate([best, found[found < before]])
-        on, may = np.zeros(size, bool), np.zeros(size, bool)
-        for step in range(-_MARGIN, _MARGIN + 1):
-            near = np.minimum(np.maximum(centre + step, 0), size - 1)
-            on[near] = True
-            if abs(step) <= _BESIDE:
-                may[near] = True
+        on, may = (_beside(centre, reach, size) for reach in (_MARGIN, _BESIDE))
         on[[0, int(np.argmax(keywords.scores))]] = True  # the best one of all, which scores are measured by
         may[0] = False
         seqs = np.flatnonzero(on)
@@ -83,6 +77,28 @@ class Axis:
             return found
         rows = {}
         for term, (seqs, weight) in found.rows.items():
-            places = self._places[seqs]
+            places = self._places.take(seqs)
             rows[term] = (places[places > 0].astype(np.int64), weight)
         return replace(found, scores=found.scores[self.seqs], rows=rows)
+
+
+def _beside(centre: Ints, reach: int, size: int) -> npt.NDArray[np.bool_]:
+    """Which of so many numbers lie within `reach` of one of these."""
+    out = np.zeros(size, bool)
+    near = centre[:, None] + np.arange(-reach, reach + 1)
+    out[np.minimum(np.maximum(near, 0), size - 1)] = True
+    return out
+
+
+def _highest(scores: Floats, count: int) -> Ints:
+    """The places of the `count` highest scores above 0, and of those that equal the last of them, ascending.
+
+    At least `count` scores are no lower than the lowest of the `count` highest maxima of disjoint parts.
+    """
+    blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(_BLOCK, -1).max(axis=0)
+    least = np.partition(blocks, -count)[-count] if len(blocks) > count else 0.0
+    best = np.flatnonzero(scores >= least if least > 0 else scores)
+    if len(best) > count:
+        found = scores[best]
+        best = best[found >= np.partition(found, -count)[-count]]
+    return best

@@ -86,7 +86,11 @@ def bm25_plus(
         rows[term] = (found.seqs, weight)
         floor += weight * delta
         best += weight * (k1 + 1)
-        counts = found.counts.astype(np.float64)
-        norm = k1 * (1 - b + b * found.lengths / mean_length)
-        scores[found.seqs] += weight * (counts * (k1 + 1)) / (norm + counts)
+        worth = found.counts.astype(np.float64)
+        norm = found.lengths * (k1 * b / mean_length)  # in place from here on: a frequent term has many postings
+        norm += k1 * (1 - b)
+        norm += worth
+        worth *= weight * (k1 + 1)
+        worth /= norm
+        scores[found.seqs] += worth
     return Keywords(scores=scores, floor=floor, best=best, rows=rows, absent=missing, absent_idf=alone)

@@ -52,6 +52,8 @@ _NORMAL: Final = NormalDist()
 _SITTING_MICROS: Final = 3 * 3600 * 10**6
 _ROWS: Final = 1_024
 """So many messages are compared with all others at a time."""
+_TERMS: Final = 16
+"""So many terms are counted at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +277,18 @@ def _coverage(keywords: Keywords, size: int) -> tuple[Floats, Floats]:
     here: Floats = np.zeros(size)
     around: Floats = np.zeros(size)
     total = 0.0
-    for seqs, weight in keywords.rows.values():
-        total += weight
-        here[seqs] += weight
-        hit = np.zeros(size + 4, dtype=bool)
-        hit[seqs + 2] = True
-        beside = hit[:-4] | hit[1:-3] | hit[2:-2] | hit[3:-1] | hit[4:]
-        np.add(around, weight, out=around, where=beside)
+    found = list(keywords.rows.values())
+    for some in (found[start : start + _TERMS] for start in range(0, len(found), _TERMS)):
+        weights = np.array([weight for _, weight in some])
+        hits = np.zeros((len(some), size + 4), np.uint8)
+        for row, (seqs, _) in zip(hits, some, strict=True):
+            row[seqs + 2] = 1
+        beside = hits[:, :-4] | hits[:, 4:]
+        for step in (1, 2, 3):
+            beside |= hits[:, step : size + step]
+        here += weights @ hits[:, 2:-2]
+        around += weights @ beside
+        total += float(weights.sum())
     total += keywords.absent_idf * keywords.absent
     return (here / total, around / total) if total > 0 else (here, around)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -14,12 +16,10 @@ import numpy.typing as npt
 from langmem_plugin.store.protocol import Postings
 
 _EMPTY = Postings(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
-_RARE = 64
-"""Terms in fewer messages are read again rather than in a read of their own."""
-_NEAR = 256
-"""Terms read so few messages apart are read together."""
-_RECENT = 128
-"""Messages just written that are held of a session; up to twice as many before the oldest go."""
+_READ_ROWS = 100
+"""So many postings are read in the time that a read takes by itself."""
+_RECENT = 1_024
+"""Messages just written that are held of a session."""
 _RECENT_ALL = 4_096
 """Of all sessions together; the least recently written to leave."""
 _ENTRY_BYTES = 300
@@ -39,12 +39,33 @@ class _Recent:
 
     first: int
     """The number of the first one."""
-    messages: list[tuple[Mapping[str, int], int]] = field(default_factory=list)
-    """Counts of its terms, and how many terms there are."""
+    messages: deque[Mapping[str, int]] = field(default_factory=deque)
+    """How often each of its terms stands in it."""
+    by_term: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
+    """The same as rows by term, ascending."""
 
     @property
     def end(self) -> int:
         return self.first + len(self.messages)
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        seq, length = self.end, sum(counts.values())
+        self.messages.append(counts)
+        for term, count in counts.items():
+            self.by_term.setdefault(term, []).append((seq, count, length))
+
+    def drop_first(self) -> None:
+        for term in self.messages.popleft():
+            rows = self.by_term[term]
+            del rows[0]
+            if not rows:
+                del self.by_term[term]
+        self.first += 1
+
+    def rows(self, term: str, after: int, upto: int) -> Rows:
+        held = self.by_term.get(term, [])
+        start, end = (bisect_right(held, seq, key=itemgetter(0)) for seq in (after, upto))
+        return np.array(held[start:end], np.int64).reshape(-1, 3)
 
 
 class PostingCache:
@@ -91,12 +112,12 @@ class PostingCache:
             if recent is None or recent.end != first:
                 self._drop_recent(generation)
                 recent = self._recent[generation] = _Recent(first)
-            recent.messages += [(counts, sum(counts.values())) for counts in terms]
-            self._recent_held += len(terms)
-            if len(recent.messages) > 2 * _RECENT:
-                self._recent_held -= len(recent.messages) - _RECENT
-                recent.first = recent.end - _RECENT
-                del recent.messages[:-_RECENT]
+            before = len(recent.messages)
+            for counts in terms:
+                recent.add(counts)
+            while len(recent.messages) > _RECENT:
+                recent.drop_first()
+            self._recent_held += len(recent.messages) - before
             self._recent.move_to_end(generation)
             while self._recent_held > _RECENT_ALL and len(self._recent) > 1:
                 self._drop_recent(next(iter(self._recent)))
@@ -110,13 +131,7 @@ class PostingCache:
                 return found
             for term, after in read_to.items():
                 if after + 1 >= recent.first:
-                    later = recent.messages[after + 1 - recent.first : upto + 1 - recent.first]
-                    rows = [
-                        (seq, counts[term], length)
-                        for seq, (counts, length) in enumerate(later, start=after + 1)
-                        if term in counts
-                    ]
-                    found[term] = np.array(rows, np.int64).reshape(-1, 3)
+                    found[term] = recent.rows(term, after, upto)
         return found
 
     def forget(self, session_id: int) -> None:
@@ -151,19 +166,19 @@ def extended(held: Postings | None, rows: Rows) -> Postings:
 
 
 def by_what_was_read(held: Mapping[str, tuple[int, Postings]]) -> dict[int, list[str]]:
-    """Terms by how far they were read, so that few reads bring what is new and little that is known.
+    """Terms by the message after which to read them, so that few reads bring what is new and little that is known.
 
-    Terms that were read about as far are read together, from where the least read of them
-    ends: what comes twice is not much. Rare terms are all read together.
+    What is read of a term again, because one beside it was read less far, is reckoned from
+    how many messages hold it: so many rows cost as much as a read of its own.
     """
     newest = max((read_to for read_to, _ in held.values()), default=0)
-    groups: dict[int, list[str]] = {}
-    for term, (read_to, postings) in held.items():
-        rare = len(postings.seqs) < _RARE
-        groups.setdefault(-1 if rare else ((newest - read_to) // _NEAR).bit_length(), []).append(term)
     reads: dict[int, list[str]] = {}
-    for terms in groups.values():
-        reads.setdefault(min(held[term][0] for term in terms), []).extend(terms)
+    after, again = 0, float(_READ_ROWS)
+    for term, (read_to, postings) in sorted(held.items(), key=lambda one: one[1][0]):
+        again += len(postings.seqs) * (read_to - after) / max(1, newest)
+        if again >= _READ_ROWS:
+            after, again = read_to, 0.0
+        reads.setdefault(after, []).append(term)
     return reads
 
 

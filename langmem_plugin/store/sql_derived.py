@@ -266,7 +266,7 @@ def _read_postings(connection: Connection, session_id: int, terms: Sequence[str]
     for chunk in chunks(terms):
         result = connection.execute(_POSTINGS, {"session_id": session_id, "terms": chunk, "after": after})
         for term, *columns in result.cursor.fetchall() if result.cursor else ():  # the driver's tuples: much faster
-            rows = np.stack([np.fromstring(column, np.int64, sep=" ") for column in columns], axis=1)
+            rows = np.fromstring(" ".join(columns), np.int64, sep=" ").reshape(len(columns), -1).T
             seqs = rows[:, 0]  # no aggregate promises an order, but all three have the same
             found[term] = rows if (seqs[1:] > seqs[:-1]).all() else rows[np.argsort(seqs)]
     return found
