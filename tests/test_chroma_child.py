@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from langmem_plugin.errors import StoreUnavailable
+from langmem_plugin.evaluation import chroma_apart
 from langmem_plugin.messages import user
 from langmem_plugin.projections.chroma_collection import pack, unpack
 from langmem_plugin.projections.chroma_index import ChromaIndex
@@ -236,6 +237,12 @@ if (fork := os.fork()) == 0:
         same(index.search(ANN, query, k=5), oracle(table, ANN, query, 5))
         if sys.argv[3] == "new":
             assert not index.wait(60)
+            try:
+                index.erase([ANN])
+            except StoreUnavailable as error:
+                assert "VectorsLocked" in str(error)
+            else:
+                raise AssertionError
         status = index.status()
         assert status["answers"] == {"exact": 1} and status["pid"] is None, status
         index.close()
@@ -310,3 +317,13 @@ def test_frames_come_back():
             unpack(io.BytesIO(frame[:end]))
     with pytest.raises(ValueError):
         unpack(io.BytesIO(b"\xff" * 64))
+
+
+def test_both_ways_are_measured():
+    """The command's figures: with a child Chroma's memory is the child's, without one it is ours."""
+    apart, together = chroma_apart.measure(vectors=300, dimensions=16, turns=1)
+    assert together.child_mb == 0
+    if sys.platform == "linux":
+        assert apart.child_mb > 0
+        assert apart.host_mb < together.host_mb
+    assert chroma_apart.to_markdown(apart, together).count("\n") == 8
