@@ -72,7 +72,7 @@ def to_markdown(cost: RuleCost) -> str:
 
 
 def _growth(rounds: Sequence[Sequence[float]], place: int) -> float:
-    """By what a length takes longer than the one before: the median of rounds, in each of which one follows the other."""
+    """By what a length takes longer than the one before: the median of the rounds."""
     return statistics.median(times[place] / max(times[place - 1], 1e-9) for times in rounds)
 
 
