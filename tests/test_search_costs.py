@@ -24,6 +24,7 @@ def test_latency_is_told_with_and_without_other_peoples_data():
     rows = latency.measure((30,), others=2, each=20, rounds=5)
     assert [(row.messages, row.others) for row in rows] == [(30, 0), (30, 40)]
     assert all(0 < row.cpu_p50_ms <= row.p50_ms + 1 and row.p50_ms <= row.p95_ms for row in rows)
+    assert all(row.index_p50_ms > 0 for row in rows)
     assert latency.to_markdown(rows).count("\n") == 3
 
 

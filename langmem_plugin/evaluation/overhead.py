@@ -38,6 +38,8 @@ def _vocabulary(size: int = 8_000) -> list[str]:
 _WORDS = _vocabulary()
 _WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
 """Cumulative, by Zipf's law: as in real text, few words are frequent and most are rare."""
+_UNTIMED = 20
+"""Turns before those that are timed: a session that is filled many turns at a time is seldom asked meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ def measure(
     Args:
         lengths: Messages of history at which to measure, ascending.
         budget: Tokens of a request.
-        rounds: Turns that are timed at each length.
+        rounds: Turns that are timed at each length, after twenty that are not.
         fill: Exchanges that one transaction writes while the session is filled; requests are built as seldom.
         encrypted: Seal what is said, with a key ring in a folder beside the database.
         progress: Called with a line now and then.
@@ -95,7 +97,7 @@ def measure(
                     progress(f"{written} messages")
             memory.wait()
             adds, contexts = [], []
-            for _ in range(rounds):
+            for number in range(_UNTIMED + rounds):
                 started = time.perf_counter()
                 context = session.context(said(chance) + "?", system="You are a helpful assistant.")
                 between = time.perf_counter()
@@ -103,8 +105,9 @@ def measure(
                 ended = time.perf_counter()
                 if context.report.tokens_used > budget:
                     raise AssertionError(f"{context.report.tokens_used} tokens, the budget is {budget}")
-                contexts.append((between - started) * 1_000)
-                adds.append((ended - between) * 1_000)
+                if number >= _UNTIMED:
+                    contexts.append((between - started) * 1_000)
+                    adds.append((ended - between) * 1_000)
                 written += 2
             with Memory.open(**_settings(folder, config, encrypted)) as opened:
                 started = time.perf_counter()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import subprocess
 import sys
 import threading
@@ -34,6 +35,8 @@ _GRACE_S: Final = 2.0
 _LOOK_S: Final = 0.05
 _CLOSED: Final = "Chroma's process was closed"
 _ADVICE: Final = "exact search answers meanwhile"
+_AT_ONCE: Final[int] = getattr(select, "PIPE_BUF", 0)
+"""So many bytes a pipe that takes any takes whole; 0 on Windows, which does not say whether it would."""
 _FLAGS: Final[int] = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 """On Windows a program without a window of its own would get one."""
 
@@ -77,6 +80,7 @@ class ChromaChild:
         self._stop = stop
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
+        self._pipe = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._over = ""
         self._calls = 0
@@ -174,7 +178,9 @@ class ChromaChild:
             self._calls += 1
             self._asked[self._calls] = answer
             number = self._calls
-        self._outbox.put(pack({"number": number, "call": call, "given": given}, arrays))
+        frame = pack({"number": number, "call": call, "given": given}, arrays)
+        if not self._write_now(frame):
+            self._outbox.put(frame)
         return self._result(answer, deadline_s=deadline_s or self._deadline_s, grace_s=grace_s)
 
     def _result(self, answer: _Answer, *, deadline_s: float, grace_s: float) -> tuple[list[Any], list[Array]]:
@@ -244,14 +250,33 @@ class ChromaChild:
     def _write(self, child: subprocess.Popen[bytes]) -> None:
         if child.stdin is None:
             return
-        with child.stdin as questions:
+        try:
             while (frame := self._outbox.get()) is not None:
                 left = memoryview(frame)
-                try:
+                with self._pipe:
                     while left:
-                        left = left[questions.write(left) :]
-                except OSError:  # the child is gone, and the other thread sees it
-                    return
+                        left = left[child.stdin.write(left) :]
+        except OSError:  # the child is gone, and the other thread sees it
+            pass
+        finally:
+            with self._pipe:
+                child.stdin.close()
+
+    def _write_now(self, frame: bytes) -> bool:
+        """Write what the pipe takes at once: most calls need not wait for a thread to wake up."""
+        if len(frame) > _AT_ONCE or not self._pipe.acquire(blocking=False):
+            return False
+        try:
+            pipe = self._child.stdin if self._child is not None else None
+            if pipe is None or pipe.closed or not select.select([], [pipe], [], 0)[1]:
+                return False
+            pipe.write(frame)
+        except (OSError, ValueError):  # it is gone, or its number is too high for select
+            return False
+        else:
+            return True
+        finally:
+            self._pipe.release()
 
     def forget(self) -> None:
         """In a fork of the parent: the pipes are the parent's, and are let go of here."""

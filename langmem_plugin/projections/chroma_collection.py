@@ -14,7 +14,6 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Final, TypeAlias
 
 if __name__ == "__main__":  # what the parent can import, behind what this interpreter finds itself
@@ -201,46 +200,75 @@ def _only(tag: str, before: int | None = None) -> dict[str, Any]:
     return mine if before is None else {"$and": [mine, {"seq": {"$lt": before}}]}
 
 
-def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer calls, some at once, until told to close, or nobody is there to ask."""
-    turn = threading.Lock()
-    opened: list[Collection] = []
+class _Service:
+    """Answers calls, some at once, until told to close, or nobody is there to ask."""
 
-    def say(number: int, error: str = "", values: Sequence[Any] = ()) -> None:
+    def __init__(self, questions: IO[bytes], answers: IO[bytes]) -> None:
+        self._questions = questions
+        self._answers = answers
+        self._reading = threading.Lock()
+        self._writing = threading.Lock()
+        self._free = threading.Semaphore(_THREADS)
+        self._opened: list[Collection] = []
+
+    def run(self) -> None:
+        """Each thread reads a call, makes it, and says what it gave: nothing is handed over."""
+        for _ in range(_THREADS - 1):
+            threading.Thread(target=self._work, daemon=True).start()
+        self._work()
+
+    def say(self, number: int, error: str = "", values: Sequence[Any] = ()) -> None:
         plain = [value for value in values if not isinstance(value, np.ndarray | None)]
         frame = pack(
             {"number": number, "error": error, "values": plain},
             [value for value in values if isinstance(value, np.ndarray)],
         )
-        with turn:
-            answers.write(frame)
-            answers.flush()
+        with self._writing:
+            self._answers.write(frame)
+            self._answers.flush()
 
-    def answer(number: int, call: str, given: list[Any], arrays: list[Array]) -> None:
+    def _work(self) -> None:
+        while True:
+            with self._reading:
+                header, arrays = self._next()
+                if header["call"] == "close":
+                    self._close(header["number"])
+                self._free.acquire()
+            self._answer(header["number"], header["call"], header["given"], arrays)
+            self._free.release()
+
+    def _next(self) -> tuple[dict[str, Any], list[Array]]:
+        try:
+            frame = unpack(self._questions)
+        except ValueError:
+            frame = None
+        if frame is None:
+            os._exit(0)  # whatever other threads are at
+        return frame
+
+    def _answer(self, number: int, call: str, given: list[Any], arrays: list[Array]) -> None:
         try:
             if call == "open":
-                opened.append(in_folder(*given))
+                self._opened.append(in_folder(*given))
                 values: Any = None
             else:
-                values = _CALLS[call](opened[0], *given, *arrays)
+                values = _CALLS[call](self._opened[0], *given, *arrays)
         except BaseException as error:  # noqa: BLE001 - Chroma raises anything, a panic of Rust's is no Exception
-            say(number, type(error).__name__)
+            self.say(number, type(error).__name__)
         else:
-            say(number, values=values if isinstance(values, tuple) else (values,))
+            self.say(number, values=values if isinstance(values, tuple) else (values,))
 
-    chroma()
-    say(0)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        while (frame := unpack(questions)) is not None:
-            header, arrays = frame
-            if header["call"] == "close":
-                threads.shutdown()
-                for collection in opened:
-                    collection.close()
-                say(header["number"])
-                break
-            threads.submit(answer, header["number"], header["call"], header["given"], arrays)
-        os._exit(0)  # a thread may hang in Chroma
+    def _close(self, number: int) -> None:
+        for _ in range(_THREADS):
+            self._free.acquire()  # the others are done
+        error = ""
+        try:
+            for collection in self._opened:
+                collection.close()
+        except BaseException as raised:  # noqa: BLE001 - as above
+            error = type(raised).__name__
+        self.say(number, error)
+        os._exit(0)
 
 
 def _stand_alone() -> None:
@@ -266,7 +294,10 @@ def _main() -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)  # whatever else prints
-        _serve(questions, answers)
+        chroma()
+        service = _Service(questions, answers)
+        service.say(0)
+        service.run()
 
 
 if __name__ == "__main__":

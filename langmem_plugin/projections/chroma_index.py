@@ -171,11 +171,9 @@ class ChromaIndex:
         Raises:
             StoreUnavailable: Chroma's process did not end in order; with a `pid`, it has not ended.
         """
-        try:
-            self._held.close()
-        finally:
-            if self._folder is not None and self.pid is None:
-                scrub(self._folder)
+        self._held.close()
+        if self._folder is not None:
+            scrub(self._folder)
 
     def _settle(self, vector: Vectors) -> None:
         """Have Chroma make its files, and clean them before anything is kept in them."""

@@ -60,8 +60,7 @@ class VectorFolder:
         Raises:
             VectorsLocked: This process is a fork of the one that has the claim.
         """
-        if os.getpid() != self._pid:
-            raise VectorsLocked(str(self.path), str(self._pid))
+        self._check_ours()
         return None if self._lock is None else self._lock.fileno()
 
     def generation(self) -> int | None:
@@ -114,7 +113,9 @@ class VectorFolder:
 
         Raises:
             OSError: A file could not be removed.
+            VectorsLocked: This process is a fork of the one that has the claim.
         """
+        self._check_ours()
         self.clear_manifest()
         (self.path / "current").unlink(missing_ok=True)
         for name in self._numbered():
@@ -148,6 +149,10 @@ class VectorFolder:
         if self._lock is not None:
             self._lock.close()  # the claim ends with the file
             self._lock = None
+
+    def _check_ours(self) -> None:
+        if os.getpid() != self._pid:
+            raise VectorsLocked(str(self.path), str(self._pid))
 
     def _claim(self, lock: IO[str]) -> None:
         until = time.monotonic() + _ORPHAN_S

@@ -34,38 +34,52 @@ Generation: TypeAlias = tuple[int, int]
 
 
 @dataclass(slots=True)
+class _Term:
+    """Where a term stands in the messages that are held."""
+
+    name: str
+    rows: list[tuple[int, int, int]] = field(default_factory=list)
+    """As of `Rows`."""
+
+
+@dataclass(slots=True)
 class _Recent:
     """Messages of a session without a gap, as they were written."""
 
     first: int
     """The number of the first one."""
-    messages: deque[Mapping[str, int]] = field(default_factory=deque)
-    """How often each of its terms stands in it."""
-    by_term: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
-    """The same as rows by term, ascending."""
+    messages: deque[list[_Term]] = field(default_factory=deque)
+    """The terms of each."""
+    terms: dict[str, _Term] = field(default_factory=dict)
+    """By name."""
 
     @property
     def end(self) -> int:
         return self.first + len(self.messages)
 
     def add(self, counts: Mapping[str, int]) -> None:
-        seq, length = self.end, sum(counts.values())
-        self.messages.append(counts)
-        for term, count in counts.items():
-            self.by_term.setdefault(term, []).append((seq, count, length))
+        seq, length, said = self.end, sum(counts.values()), []
+        for name, count in counts.items():
+            term = self.terms.get(name)
+            if term is None:
+                term = self.terms[name] = _Term(name)
+            term.rows.append((seq, count, length))
+            said.append(term)
+        self.messages.append(said)
 
     def drop_first(self) -> None:
         for term in self.messages.popleft():
-            rows = self.by_term[term]
-            del rows[0]
-            if not rows:
-                del self.by_term[term]
+            del term.rows[0]
+            if not term.rows:
+                del self.terms[term.name]
         self.first += 1
 
-    def rows(self, term: str, after: int, upto: int) -> Rows:
-        held = self.by_term.get(term, [])
-        start, end = (bisect_right(held, seq, key=itemgetter(0)) for seq in (after, upto))
-        return np.array(held[start:end], np.int64).reshape(-1, 3)
+    def rows(self, name: str, after: int, upto: int) -> Rows:
+        term = self.terms.get(name)
+        if term is None:
+            return np.empty((0, 3), np.int64)
+        start, end = (bisect_right(term.rows, seq, key=itemgetter(0)) for seq in (after, upto))
+        return np.array(term.rows[start:end], np.int64).reshape(-1, 3)
 
 
 class PostingCache:

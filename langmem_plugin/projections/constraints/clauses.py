@@ -23,11 +23,22 @@ class Sentence:
     lead: int
     clause: str
     """The text from `lead` to the end, in small letters."""
-    cased: str
-    """The same as written."""
+    _leads: list[int] | None = None
     _requests: list[int] | None = None
     _resumes: list[int] | None = None
     _joints: list[tuple[int, int]] | None = None
+
+    @property
+    def cased(self) -> str:
+        """The text from `lead` to the end, as written."""
+        return self.said.text[self.lead : self.end]
+
+    @property
+    def leads(self) -> list[int]:
+        """Where its clauses begin but the first, in order."""
+        if self._leads is None:
+            self._leads = sorted({*self.resumes, *(after for _, after in self.joints)})
+        return self._leads
 
     @property
     def requests(self) -> list[int]:
@@ -77,13 +88,4 @@ def sentence_at(said: Spoken, low: str, start: int, end: int, language: Language
     """The sentence of a span, with its opener left out."""
     opener = language.lead.match(low, start, end)
     lead = opener.end() if opener and opener.end() < end else start
-    return Sentence(
-        said=said,
-        low=low,
-        start=start,
-        end=end,
-        language=language,
-        lead=lead,
-        clause=low[lead:end],
-        cased=said.text[lead:end],
-    )
+    return Sentence(said, low, start, end, language, lead, low[lead:end])

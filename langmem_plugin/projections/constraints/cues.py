@@ -7,11 +7,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from types import MappingProxyType
 
 from langmem_plugin.projections.constraints.vocabulary import Cue, Language, Rule, languages
 
 _MARKS = '.,;:!?¿¡()[]{}*_`~"“”„«»–/|<>=+&—…，、。'
 """Marks that part words; an apostrophe or a hyphen is part of one, unless it begins or ends it."""
+_EDGED = re.compile(r"-(?:(?!\S)|(?<=\s-)|(?<=^-))")
+"""A hyphen that begins or ends a word."""
 _ASCII_PARTED = str.maketrans({mark: " " for mark in _MARKS if mark.isascii()})
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _STRAIGHT = (("’", "'"), ("‘", "'"), ("ʼ", "'"), ("\u00a0", " "), ("\u202f", " "))
@@ -115,8 +118,8 @@ def telling_words(low: str) -> Telling:
     words = set(index.known.intersection(written))
     meant: dict[str, Sequence[str]] = {}
     for mark in "'-":
-        if mark in parted:
-            for word in {word for word in written if mark in word}:
+        if mark in parted and (mark == "'" or _EDGED.search(parted)):
+            for word in [word for word in written if mark in word]:
                 known = _meant(word)
                 if known:
                     meant[word] = known
@@ -189,15 +192,12 @@ class Possible:
     """Those with a cue in it, as bits."""
     unspaced: Mapping[int, Sequence[str]]
     """The languages without spaces, by their place, with their cues in it."""
-    states: bool
-    """Whether any rule may fit."""
-    ends: bool
-    """Whether anything may be taken back or amended, whatever is in force."""
+    tells: bool
+    """Whether any rule may fit, or anything may be taken back or amended, whatever is in force."""
 
-    def languages(self, *, ending: bool = True) -> dict[int, Language]:
+    def languages(self, *, ending: bool = True) -> Mapping[int, Language]:
         """The languages it may be in by their place in `languages()`, in order; those that only take back if asked."""
-        places = self.places if ending else self.stating
-        return {place: language for place, language in enumerate(languages()) if places >> place & 1}
+        return _languages_at(self.places if ending else self.stating)
 
     def heard(self, parts: Sentences, telling: Telling) -> Heard:
         """What may fit each of its sentences.
@@ -217,6 +217,11 @@ class Possible:
         return heard
 
 
+@lru_cache(maxsize=512)
+def _languages_at(places: int) -> Mapping[int, Language]:
+    return MappingProxyType({place: language for place, language in enumerate(languages()) if places >> place & 1})
+
+
 def _hear(heard: Heard, parts: Sentences, telling: Telling) -> None:
     index = _index()
     fitting, bits = index.fitting, index.bits
@@ -226,23 +231,25 @@ def _hear(heard: Heard, parts: Sentences, telling: Telling) -> None:
     seen = wanted.union([word for word, known in meant.items() if not wanted.isdisjoint(known)])
     for place, (start, end) in enumerate(parts.spans):
         words = parted[start:end].split()
-        if seen.isdisjoint(words):
+        cues = seen.intersection(words)
+        if not cues:
             continue
         held = told.intersection(words)
         if meant and not held.isdisjoint(meant):
             held.update(*[meant[word] for word in held & meant.keys()])
             held &= telling.words
+            cues = held & wanted
         mask = 0
         for word in held:
             mask |= bits[word]
-        for word in held:
-            if word in wanted:
-                for need, language, rules, amends in fitting[word]:
-                    if mask & need == need:
-                        if rules:
-                            heard.rules.setdefault(place, {}).setdefault(language, []).append(rules)
-                        else:
-                            (heard.amends if amends else heard.takes).setdefault(place, set()).add(language)
+        for word in cues:
+            for need, language, rules, amends in fitting[word]:
+                if mask & need != need:
+                    continue
+                if rules:
+                    heard.rules.setdefault(place, {}).setdefault(language, []).append(rules)
+                else:
+                    (heard.amends if amends else heard.takes).setdefault(place, set()).add(language)
 
 
 def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
@@ -263,15 +270,14 @@ def possible_in(telling: Telling, text: str, *, ending: bool) -> Possible:
     for place, held in unspaced.items():
         stating |= bool(held) << place
         places |= (ending or bool(held)) << place
-    states, ends = any(unspaced.values()), ending and bool(unspaced)
+    tells = any(unspaced.values()) or (ending and bool(unspaced))
     for word in telling.words & index.telling:
-        if states:
+        if tells:
             break
         for need, place, rules, _ in index.fitting[word]:
-            if mask & need == need:
-                states = states or bool(rules)
-                ends = ends or (ending and not rules and bool(places >> place & 1))
-    return Possible(places=places, stating=stating, unspaced=unspaced, states=states, ends=ends)
+            if mask & need == need and (rules or (ending and places >> place & 1)):
+                tells = True
+    return Possible(places=places, stating=stating, unspaced=unspaced, tells=tells)
 
 
 def _unspaced_cues(text: str) -> dict[int, Sequence[str]]:
@@ -285,14 +291,17 @@ def _unspaced_cues(text: str) -> dict[int, Sequence[str]]:
     }
 
 
-def amended_in(place: int, parts: Sentences, heard: Heard) -> list[int]:
-    """The indices of the sentences in which a bare new value may stand, in the language of that place."""
-    language = languages()[place]
+def amended_in(spoken_in: Mapping[int, Language], parts: Sentences, heard: Heard) -> dict[Language, list[int]]:
+    """By language in which a bare new value may stand, the indices of its sentences."""
     low = parts.low
-    if not language.amending:
-        return list(range(len(parts.spans))) if language.amend.search(low) else []
-    return [
-        index
-        for index, places in heard.amends.items()
-        if place in places and language.amend.search(low[parts.spans[index][0] : parts.spans[index][1]])
-    ]
+    found: dict[Language, list[int]] = {}
+    for place, language in spoken_in.items():
+        if not language.amending:
+            if language.amend.search(low):
+                found[language] = list(range(len(parts.spans)))
+            continue
+        for index, places in heard.amends.items():
+            start, end = parts.spans[index]
+            if place in places and language.amend.search(low[start:end]):
+                found.setdefault(language, []).append(index)
+    return found

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import snowballstemmer
 
-from langmem_plugin.projections.constraints.vocabulary import Language, languages
+from langmem_plugin.projections.constraints.vocabulary import Language, Rule, languages
 from langmem_plugin.records import Constraint
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_LETTERS = re.compile(r"[^\W_]+")
 _LONGEST = 400
 """Characters of a sentence in which endings are looked for; nobody takes back in more."""
 _TOPIC_SHARE = 0.6
@@ -92,9 +93,7 @@ def attributes(text: str, code: str) -> Mapping[str, frozenset[str]]:
     language = next(item for item in languages() if item.code == code)
     low = text.lower().replace("’", "'")
     names: dict[str, frozenset[str]] = {}
-    for rule in language.all_rules:
-        if not rule.attribute:
-            continue
+    for rule in _setting(language, low):
         found = rule.pattern.search(text if rule.cased else low)
         if not found:
             continue
@@ -104,6 +103,27 @@ def attributes(text: str, code: str) -> Mapping[str, frozenset[str]]:
             names[name] = _subject(low, found.start(), found.end(), name, language)
     single = {name: subject for name, subject in names.items() if name in language.single}
     return MappingProxyType(single or names)
+
+
+def _setting(language: Language, low: str) -> Sequence[Rule]:
+    """The rules that say what a statement sets, if any of their cues stands in it, in the order of the file."""
+    by_cue = _setting_by_cue(language)
+    if not language.spaced:
+        return by_cue[""]
+    words = {*_WORD.findall(low), *_LETTERS.findall(low)}  # of "my employer's name" the employer too
+    found = {rule.order_index: rule for word in words & by_cue.keys() for rule in by_cue[word]}
+    return [found[at] for at in sorted(found)]
+
+
+@lru_cache(maxsize=32)
+def _setting_by_cue(language: Language) -> Mapping[str, Sequence[Rule]]:
+    """By each word of their cues, and all under no word, the rules that say what a statement sets."""
+    rules = [rule for rule in language.all_rules if rule.attribute]
+    found: dict[str, list[Rule]] = {"": rules}
+    for rule in rules:
+        for word in {part for cue, _ in rule.cues for part in (cue, *_LETTERS.findall(cue))}:
+            found.setdefault(word, []).append(rule)
+    return found
 
 
 def _subject(low: str, start: int, end: int, name: str, language: Language) -> frozenset[str]:
@@ -143,7 +163,7 @@ def endings(
     start: int,
     end: int,
     active: Callable[[], Sequence[Constraint]],
-    spoken_in: Sequence[Language],
+    spoken_in: tuple[Language, ...],
     found: Sequence[tuple[int, int]],
     taking_back: Sequence[Language],
     amending: Sequence[Language],
@@ -217,8 +237,30 @@ def _about(topic: str, language: Language, active: Callable[[], Sequence[Constra
     return targets[0] if len(targets) == 1 else None
 
 
+class _Earlier(NamedTuple):
+    """What is to be known of an earlier constraint."""
+
+    said: str
+    language: Language
+    sets: Mapping[str, frozenset[str]]
+    words: frozenset[str]
+    denies: bool
+
+
+@lru_cache(maxsize=2048)
+def _earlier(text: str, spoken_in: tuple[Language, ...]) -> _Earlier:
+    language = _language_of(text, spoken_in)
+    return _Earlier(
+        said=normalised(text),
+        language=language,
+        sets=attributes(text, language.code),
+        words=content_words(text, language.code),
+        denies=language.negative.search(text.lower().replace("’", "'")) is not None,
+    )
+
+
 def _replaced(
-    statement: str, index: int, active: Sequence[Constraint], spoken_in: Sequence[Language]
+    statement: str, index: int, active: Sequence[Constraint], spoken_in: tuple[Language, ...]
 ) -> Iterator[Ending]:
     """Earlier constraints of the same attribute, or of the same topic with the opposite polarity."""
     language = spoken_in[0]
@@ -228,20 +270,18 @@ def _replaced(
     same: dict[str, list[tuple[int, str]]] = {}
     said = normalised(statement)
     for constraint in active:
-        if normalised(constraint.text) == said:
+        old = _earlier(constraint.text, spoken_in)
+        if old.said == said:
             continue
-        old_language = language_of(constraint, spoken_in)
-        old = attributes(constraint.text, old_language.code)
-        shared = new.keys() & old.keys()
-        if shared:
-            single = language.single | old_language.single
+        if new and old.sets and (shared := new.keys() & old.sets.keys()):
+            single = language.single | old.language.single
             for name in shared & single if shared <= single else ():
-                near = _nearness(name, new[name], old[name], changed=changed)
+                near = _nearness(name, new[name], old.sets[name], changed=changed)
                 if near:
                     same.setdefault(name, []).append((near, constraint.id))
                     nearest[name] = max(near, nearest.get(name, 0))
             continue
-        if language is old_language and _is_opposite(statement, constraint.text, language):
+        if language is old.language and _is_opposite(statement, old):
             yield Ending(constraint_id=constraint.id, how="superseded", by=index)
     for name, candidates in same.items():
         ended = [constraint_id for near, constraint_id in candidates if near == nearest[name]]
@@ -266,14 +306,13 @@ def _nearness(name: str, new: frozenset[str], old: frozenset[str], *, changed: b
     return int(new < old or (old < new and changed))
 
 
-def _is_opposite(new: str, old: str, language: Language) -> bool:
+def _is_opposite(statement: str, old: _Earlier) -> bool:
     """Whether two statements are about one thing and one of them denies it."""
-    new_words, old_words = content_words(new, language.code), content_words(old, language.code)
-    if not new_words or not old_words:
+    words = content_words(statement, old.language.code)
+    if words.isdisjoint(old.words):
         return False
-    alike = len(new_words & old_words) / len(new_words | old_words)
-    old = old.lower().replace("’", "'")
-    return alike >= _SAME_SHARE and bool(language.negative.search(new)) != bool(language.negative.search(old))
+    alike = len(words & old.words) / len(words | old.words)
+    return alike >= _SAME_SHARE and bool(old.language.negative.search(statement)) != old.denies
 
 
 def _amended(sentence: str, language: Language, active: Callable[[], Sequence[Constraint]]) -> Ending | None:

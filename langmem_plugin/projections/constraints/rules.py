@@ -79,7 +79,7 @@ def find_constraints(text: str, *, active: Sequence[Constraint] | Callable[[], S
     telling = telling_words(low)
     in_force = InForce(active)
     possible = possible_in(telling, text, ending=not in_force.none)
-    if not (possible.states or possible.ends):
+    if not possible.tells:
         return NOTHING
     said = spoken(text)
     if said.text is not text:
@@ -126,40 +126,41 @@ def _with_endings(
 ) -> Findings:
     """The findings with what they end; a permission that replaces a rule is itself a finding."""
     ended: dict[str, Found | None] = {}
-    result = list(found)
+    instead: list[Found] = []
+    gone: set[Found] = set()
     spoken_in = possible.languages()
-    amended = {language: amended_in(place, parts, heard) for place, language in spoken_in.items()}
-    amending = [language for language, indices in amended.items() if indices and _holds_value(active(), language)]
-    always = {place for place, language in spoken_in.items() if not language.spaced}
-    if always:  # a language that cannot tell
-        indices = set(range(len(parts.spans)))
-    else:
-        indices = set(heard.takes)
-        indices.update(*(amended[language] for language in amending))
-    for index in _sentences_of(parts, found, indices):
+    amended = {
+        language: indices
+        for language, indices in amended_in(spoken_in, parts, heard).items()
+        if _holds_value(active(), language)
+    }
+    always = [place for place, language in spoken_in.items() if not language.spaced]
+    stating = _sentences_of(parts, found)
+    indices: Iterable[int] = sorted({*stating, *heard.takes}.union(*amended.values()))
+    for index in range(len(parts.spans)) if always else indices:  # some languages cannot tell
         start, end = parts.spans[index]
-        inside = [item for item in result if item.start < end and start < item.end]
+        inside = [item for item in stating.get(index, ()) if item not in gone]
         if any(item.proposed for item in inside):
             continue
         stated = [(item.start, item.end) for item in inside]
-        takers = [spoken_in[place] for place in sorted(always.union(heard.takes.get(index, ())))]
-        for ending in endings(parts.low, start, end, active, list(spoken_in.values()), stated, takers, amending):
+        takers = [spoken_in[place] for place in sorted({*always, *heard.takes.get(index, ())})]
+        for ending in endings(parts.low, start, end, active, tuple(spoken_in.values()), stated, takers, list(amended)):
             if ending.constraint_id in ended:
                 continue
             if ending.how == "revoked":
-                result = [item for item in result if item not in inside]
+                gone.update(inside)
                 ended[ending.constraint_id] = None
                 continue
             if inside:
                 by = inside[ending.by or 0]
             else:
                 by = _permission(ending, start, end, active())
-                result.append(by)
-            if by in result:
+                instead.append(by)
+            if by not in gone:
                 ended[ending.constraint_id] = by
+    result = sorted([item for item in [*found, *instead] if item not in gone], key=lambda item: item.start)
     if not result and not ended:
         return NOTHING
-    result.sort(key=lambda item: item.start)
     return Findings(
         found=tuple(result),
         ended=tuple(
@@ -187,15 +188,16 @@ def _permission(ending: Ending, start: int, end: int, active: Sequence[Constrain
     return Found(kind=kind, start=start, end=end, confidence=0.8)
 
 
-def _sentences_of(parts: Sentences, found: Sequence[Found], indices: set[int]) -> list[int]:
-    """The indices of these sentences, and of those in which something was found."""
+def _sentences_of(parts: Sentences, found: Sequence[Found]) -> dict[int, list[Found]]:
+    """By index of the sentences in which something was found, what that is."""
+    stating: dict[int, list[Found]] = {}
     for item in found:
         index = max(0, parts.at(item.start))
         while index < len(parts.spans) and parts.spans[index][0] < item.end:
             if parts.spans[index][1] > item.start:
-                indices.add(index)
+                stating.setdefault(index, []).append(item)
             index += 1
-    return sorted(indices)
+    return stating
 
 
 def _kept(
@@ -228,10 +230,10 @@ def _place(sentence: Sentence, rule: Rule) -> re.Match[str] | None:
     if not rule.at_start:
         return rule.pattern.search(clause)
     found = rule.pattern.match(clause)
-    if found is not None or rule.pattern.search(clause) is None:
+    if found is not None or not sentence.leads or rule.pattern.search(clause) is None:
         return found
     text = sentence.said.text if rule.cased else sentence.low
-    for lead in sorted({*sentence.resumes, *(after for _, after in sentence.joints)}):
+    for lead in sentence.leads:
         found = rule.pattern.match(text[lead : sentence.end])
         if found is not None:
             return found

@@ -34,10 +34,10 @@ def sentences(text: str) -> list[tuple[int, int]]:
     for found in (_END_ASCII if text.isascii() else _END).finditer(text):
         mark, end = found.span()
         if end - mark == 1 and end < length and text[mark] == ".":
-            last = text[mark - 2 : mark]
+            before = text[mark - 2 : mark]
             # Most words end in other letters than those shortened, and a single letter follows no letter.
             if (
-                not (last.isalpha() and last.isascii() and last.lower() not in _LAST_TWO)
+                not (before.isalpha() and before.isascii() and before.lower() not in _LAST_TWO)
                 and _ABBREVIATION.search(text, max(start, end - 8), end) is not None
             ):
                 after = text[end : end + 3].strip()
@@ -48,8 +48,11 @@ def sentences(text: str) -> list[tuple[int, int]]:
         if end - start > LONGEST:
             start = _add_pieces(spans, text, start, end)
         first = start + 1 if text[start] == " " else start
-        if text[first].isalpha() and end - first > 2 and text[first + 1] != ")" and text[end - 1] != "\n":
-            spans.append((first, end))  # as most are
+        last = end
+        while text[last - 1] == "\n" and last > first:
+            last -= 1
+        if text[first].isalpha() and last - first > 2 and text[first + 1] != ")" and not text[last - 1].isspace():
+            spans.append((first, last))  # as most are
         else:
             _add(spans, text, start, end)
         start = end

@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -154,6 +153,8 @@ class Language:
 
 
 _READING = threading.Lock()
+_READ: list[tuple[Language, ...]] = []
+"""All of them, once they are read."""
 
 
 class _Compiler:
@@ -277,12 +278,14 @@ def _language(data: Mapping[str, Any]) -> Language:
 
 def languages() -> tuple[Language, ...]:
     """Every language file that ships with the package, English first, then by code; read once, by one thread."""
-    with _READING:
-        return _languages()
+    if not _READ:
+        with _READING:
+            if not _READ:
+                _READ.append(_read())
+    return _READ[0]
 
 
-@cache
-def _languages() -> tuple[Language, ...]:
+def _read() -> tuple[Language, ...]:
     folder = resources.files("langmem_plugin.projections.constraints") / "languages"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".json")),
