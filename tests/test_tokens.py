@@ -457,6 +457,18 @@ def test_messages_count_every_part(gpt4o):
     assert gpt4o.count_message(other) > 10
 
 
+def test_a_calls_arguments_count_as_frameworks_write_them(gpt4o):
+    """G1: arguments that a framework writes anew, none of them as an empty object, never have more tokens."""
+
+    def counted(arguments):
+        return gpt4o.count_message(assistant("", ToolCall(id="a", name="f", arguments=arguments)))
+
+    assert counted("") == counted(" ") == counted("{}")
+    for compact in ('{"a":[1,2],"b":"é"}', '{"n":1}', '{"city":"Rome","unit":"c"}', '{"a":"\\u00e9"}'):
+        assert counted(compact) >= counted(json.dumps(json.loads(compact), ensure_ascii=False))
+    assert counted("not JSON") == counted("{}") - gpt4o.count("{}") + gpt4o.count("not JSON")
+
+
 JARGON = (
     (
         "system",

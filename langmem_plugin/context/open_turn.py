@@ -18,7 +18,7 @@ from langmem_plugin.context.cutting import cut_middle
 from langmem_plugin.context.exchanges import Line, pair
 from langmem_plugin.messages import Message, Role, user
 
-LEFT_OUT = re.compile(r"(?:\n\n)?\[\d+ earlier steps? of this turn left out to fit\]\Z")
+LEFT_OUT = re.compile(r"\n{0,2}\[\d+ earlier steps? of this turn left out to fit\]\Z")
 """The note at the end of the user's words that stands for steps that were left out."""
 _STRIDE = 0.6
 """What is left of the loop's room when older steps had to make place."""

@@ -165,7 +165,7 @@ class _Maker:
                 ToolCall(
                     id=random.choice((None, "", "call_0", "call_1", "x", f"id{random.randrange(10_000)}")),
                     name=random.choice((TOOL, TOOL, "read")),
-                    arguments=random.choice(("{}", '{"n": 1}', "not JSON", "", "[1]")),
+                    arguments=random.choice(("{}", '{"n": 1}', '{"n":[1,2],"q":"é"}', "not JSON", "", "[1]")),
                 )
                 for _ in range(random.choice((1, 1, 2, 3, 5)))
             ]

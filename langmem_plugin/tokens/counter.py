@@ -161,7 +161,7 @@ class TokenCounter:
         # Text blocks reach some models joined by line breaks.
         total += max(0, len(message.blocks) - 1)
         for call in message.tool_calls:
-            total += overheads.tool_call + self.count(call.name) + self.count(call.arguments)
+            total += overheads.tool_call + self.count(call.name) + self._arguments(call.arguments)
             total += self.count(call.id or "")
         if message.tool_call_id:
             total += self.count(message.tool_call_id)
@@ -181,6 +181,10 @@ class TokenCounter:
         """Tokens of a whole request: messages, tool schemas and the answer's opening."""
         return sum(self.count_message(message) for message in messages) + self.count_tools(tools) + self.priming
 
+    def _arguments(self, text: str) -> int:
+        """Of a call's arguments as they are or as a framework writes them again, whichever is more."""
+        return max(self.count(text), self.count(_written_again(text)))
+
     def _block(self, block: Block) -> int:
         match block:
             case Text():
@@ -194,6 +198,15 @@ class TokenCounter:
                 return self.count(json.dumps(block.data, ensure_ascii=False, default=str))
             case _:
                 assert_never(block)
+
+
+def _written_again(arguments: str) -> str:
+    """Both frameworks read a call's arguments and write them anew; none at all become an empty object."""
+    try:
+        read = json.loads(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError):
+        return arguments
+    return json.dumps(read, ensure_ascii=False) if isinstance(read, dict) else arguments
 
 
 def _seeing(source: Source, *names: str) -> Source:
