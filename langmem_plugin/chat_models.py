@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
-from langmem_plugin.errors import InvalidSetting, ModelFailed
+from langmem_plugin.errors import AnswerCutOff, InvalidSetting, ModelFailed
 from langmem_plugin.models import ChatModel
 
 ROLE = "summariser"
@@ -122,7 +122,7 @@ class _Wrapped:
         except Exception as error:
             raise ModelFailed(ROLE, describe(error)) from error
         if finish in _CUT_OFF:
-            raise ModelFailed(ROLE, "its answer was cut off at the model's own length limit")
+            raise AnswerCutOff(ROLE)
         if not text.strip():
             raise ModelFailed(ROLE, "its answer is empty")
         return text

@@ -27,6 +27,7 @@ LangmemPluginError
 ├── WorkerRunning                      another process works on a SQLite file
 ├── ServerFailed                       a chat server cannot be reached, refuses or breaks off
 └── ModelFailed                        a summariser, extractor or embedder failed
+    └── AnswerCutOff                   its answer ended at a limit of length
 ```
 
 A class takes fields and writes the sentence: what happened, how much, what to do.
@@ -279,3 +280,10 @@ class ModelFailed(LangmemPluginError):
         self.role = role
         self.why = why
         super().__init__(f"the {role} failed: {why}; the work stays queued and is tried again")
+
+
+class AnswerCutOff(ModelFailed):
+    """A model's answer ended at its limit of length: less to read may bring a whole one."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(role, "its answer was cut off at the model's own length limit")

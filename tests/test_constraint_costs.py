@@ -10,16 +10,15 @@ import pytest
 
 from langmem_plugin import Memory
 from langmem_plugin.evaluation.constraints import read_labelled
-from langmem_plugin.projections.constraints import Findings, find_constraints
+from langmem_plugin.projections.constraints import Findings, find_constraints, rules
+from langmem_plugin.projections.constraints.cues import Sentences, lower, possible_in, telling_words
+from langmem_plugin.projections.constraints.statements import sentences
 from langmem_plugin.records import Constraint, ConstraintKind, SessionKey
 
-LABELLED = tuple(
-    dict.fromkeys(
-        str(line["text"])
-        for path in sorted((Path(__file__).parent / "data").glob("constraints*.jsonl"))
-        for line in read_labelled(path)
-    )
-)
+LINES = [
+    line for path in sorted((Path(__file__).parent / "data").glob("constraints*.jsonl")) for line in read_labelled(path)
+]
+LABELLED = tuple(dict.fromkeys(str(line["text"]) for line in LINES))
 HELD = tuple(
     Constraint(
         id=f"c{number}",
@@ -84,6 +83,32 @@ def test_small_talk_reads_nothing(text: str) -> None:
     asked = Asked(HELD)
     assert find_constraints(text, active=asked) == Findings()
     assert not asked.times
+
+
+@pytest.mark.parametrize("text", SMALL_TALK[:3])
+def test_small_talk_is_not_looked_at_closely(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message without a word that tells anything is neither searched for pastes nor cut into sentences."""
+
+    def never(text: str) -> None:
+        raise AssertionError(text)
+
+    monkeypatch.setattr(rules, "spoken", never)
+    monkeypatch.setattr(rules, "sentences", never)
+    assert find_constraints(text, active=HELD) == Findings()
+
+
+def test_few_rules_are_tried_where_nothing_is_stated() -> None:
+    """Of the hundreds of rules, few are tried on a sentence that nearly states something but does not."""
+    tried = cut = 0
+    for text in [str(line["text"]) for line in LINES if not line["labels"]]:
+        low = lower(text)
+        telling = telling_words(low)
+        parts = Sentences(low, sentences(low))
+        heard = possible_in(telling, text, ending=True).heard(parts, telling)
+        cut += len(parts.spans)
+        tried += sum(len(fits) for by_place in heard.rules.values() for cues in by_place.values() for fits in cues)
+    assert cut > 500
+    assert tried < 3 * cut
 
 
 def test_a_turn_that_states_nothing_reads_no_constraints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from langmem_plugin import ConstraintEvent, Memory, MemoryConfig, Session
 from langmem_plugin.config import ConstraintsConfig
+from langmem_plugin.errors import AnswerCutOff
 from langmem_plugin.messages import assistant
 from langmem_plugin.models import EXTRACTION_SCHEMA
 from langmem_plugin.projections.constraints.refine import prompt_for, read_answer
@@ -242,6 +243,29 @@ def test_each_message_is_read_once() -> None:
             assert memory.wait(10)
     read = [line for prompt in prompts for line in prompt.splitlines() if line.startswith('{"message"')]
     assert [json.loads(line)["text"] for line in read] == [f"Message number {number}." for number in range(3)]
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_in_parts() -> None:
+    """Fewer messages at a time until the answer is whole; one that is too much alone is left out."""
+    read: list[str] = []
+
+    class Short:
+        name = "short"
+
+        def complete(self, system: str, prompt: str, *, max_tokens: int) -> str:
+            texts = [json.loads(line)["text"] for line in prompt.splitlines() if line.startswith('{"message"')]
+            if len(texts) > 2 or "Everything about everything." in texts:
+                raise AnswerCutOff("extractor")
+            read.extend(texts)
+            return "{}"
+
+    said = [f"Message number {number}." for number in range(12)]
+    said[5] = "Everything about everything."
+    with Memory.open(config=MemoryConfig(constraints=ConstraintsConfig(refine_every=1)), extractor=Short()) as memory:
+        memory.session("s", owner="ann").add(*said)
+        assert memory.wait(20)
+        assert memory.status()["behind"]["constraints"].failed == 0
+    assert sorted(read) == sorted(text for text in said if text != "Everything about everything.")
 
 
 def test_what_is_refused_is_counted_by_reason(caplog: pytest.LogCaptureFixture) -> None:

@@ -128,7 +128,7 @@ class Report:
             "sorts": [asdict(item) | {"rate": item.rate} for item in self.sorts],
             "third": [asdict(item) | {"precision": item.precision, "recall": item.recall} for item in self.third],
             "third_sorts": [asdict(item) | {"rate": item.rate} for item in self.third_sorts],
-            "cost": None if self.cost is None else asdict(self.cost) | {"growth": self.cost.growth},
+            "cost": None if self.cost is None else asdict(self.cost),
             "notes": list(self.notes),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ _ROUNDS = 9
 _LONG = 1_000_000
 _PARTS = (4, 2, 1)
 """Into how many messages the longest text is cut, to see how the cost of all of it grows with their length."""
-_LONG_ROUNDS = 5
+_LONG_ROUNDS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,8 @@ class RuleCost:
     max_ms: float
     long_ms: tuple[tuple[int, float], ...]
     """(characters, milliseconds)."""
-
-    @property
-    def growth(self) -> float:
-        """The worse of time(2n)/time(n) among the long messages, which hold the same words; 2 is linear."""
-        return max(
-            (later / now for (_, now), (_, later) in zip(self.long_ms, self.long_ms[1:], strict=False)), default=0.0
-        )
+    growth: float
+    """The worse of time(2n)/time(n) among the long messages, which hold the same words; 2 is linear."""
 
 
 def measure(texts: Sequence[str]) -> RuleCost:
@@ -51,12 +46,17 @@ def measure(texts: Sequence[str]) -> RuleCost:
     for message in messages[:20]:
         find_constraints(message, active=held)
     times = sorted(_best(message, held) for message in messages) or [0.0]
+    long = (joined * (_LONG // len(joined) + 1))[:_LONG] if joined else ""
+    rounds = [[_cut(long, parts, held) for parts in _PARTS] for _ in range(_LONG_ROUNDS)]
     return RuleCost(
         messages=len(messages),
         p50_ms=times[len(times) // 2],
         p95_ms=times[int(len(times) * 0.95)],
         max_ms=times[-1],
-        long_ms=tuple(_long(joined, held)) if joined else (),
+        long_ms=tuple(
+            (_LONG // parts, min(times)) for parts, times in zip(_PARTS, zip(*rounds, strict=True), strict=True)
+        ),
+        growth=max(_growth(rounds, place) for place in range(1, len(_PARTS))),
     )
 
 
@@ -71,12 +71,9 @@ def to_markdown(cost: RuleCost) -> str:
     )
 
 
-def _long(joined: str, held: Sequence[Constraint]) -> Iterator[tuple[int, float]]:
-    """The milliseconds for a message of each length: the median of rounds that read the same text in each."""
-    text = (joined * (_LONG // len(joined) + 1))[:_LONG]
-    rounds = [[_cut(text, parts, held) for parts in _PARTS] for _ in range(_LONG_ROUNDS)]
-    for parts, times in zip(_PARTS, zip(*rounds, strict=True), strict=True):
-        yield _LONG // parts, statistics.median(times)
+def _growth(rounds: Sequence[Sequence[float]], place: int) -> float:
+    """By what a length takes longer than the one before: the median of the rounds."""
+    return statistics.median(times[place] / max(times[place - 1], 1e-9) for times in rounds)
 
 
 def _cut(text: str, parts: int, held: Sequence[Constraint]) -> float:

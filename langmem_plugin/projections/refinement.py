@@ -9,7 +9,7 @@ from typing import Protocol
 
 from langmem_plugin.chat_models import TimeLimited
 from langmem_plugin.config import ConstraintsConfig
-from langmem_plugin.errors import ConstraintNotFound
+from langmem_plugin.errors import AnswerCutOff, ConstraintNotFound
 from langmem_plugin.messages import Role
 from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.constraints.findings import constraint_id
@@ -61,9 +61,13 @@ class RefinementProjection:
         self._config = config
         self._clock = clock
         self._listener = listener
+        self._at_once: dict[SessionKey, int] = {}
+        """User messages of one call, for sessions where an answer to more of them was cut off."""
 
     def advance(self, key: SessionKey) -> bool:
         """Read the next few messages; True if more wait.
+
+        After an answer that was cut off fewer are read at a time; one that alone is too much is left out.
 
         Raises:
             ModelFailed: The model failed or took too long; the messages are read again later.
@@ -75,14 +79,25 @@ class RefinementProjection:
         more = len(entries) == _BATCH * 8
         if len(users) < self._config.refine_every and not more:
             return False
-        chosen, upto = _chosen(users, entries)
+        at_once = self._at_once.get(key, _BATCH)
+        chosen, upto = _chosen(users, entries, at_once)
         said = {entry.seq: entry.message.said for entry in chosen if len(entry.message.text) <= _MOST_CHARS}
         held = tuple(one for one in self._store.constraints(key) if one.state is ConstraintState.ACTIVE)
         if not any(text.strip() for text in said.values()):
             return self._store.save_refined(key, after=after, upto=upto, new=(), read_at=head.version) is None or more
-        answer = read_answer(
-            self._model.complete(SYSTEM, prompt_for(said, held), max_tokens=_ANSWER_TOKENS), said, held
-        )
+        try:
+            told = self._model.complete(SYSTEM, prompt_for(said, held), max_tokens=_ANSWER_TOKENS)
+        except AnswerCutOff:
+            if len(chosen) > 1:
+                self._at_once[key] = len(chosen) // 2
+                return True
+            _log.info("extractor's answer to one message was cut off; the message is left out")
+            told = "{}"
+        if at_once < _BATCH:  # slowly back to more
+            self._at_once[key] = at_once + 1
+        else:
+            self._at_once.pop(key, None)
+        answer = read_answer(told, said, held)
         _log.debug("extractor's answer read", extra={"pointed": len(answer.pointed), "refused": dict(answer.refused)})
         kept = self._store.save_refined(
             key, after=after, upto=upto, new=self._new(key, chosen, answer, held), read_at=head.version
@@ -161,11 +176,11 @@ class RefinementProjection:
         return ConstraintEvent(change=change, constraint=constraint, owner=key.owner, session=key.session, by=by)
 
 
-def _chosen(users: list[Entry], entries: list[Entry]) -> tuple[list[Entry], int]:
-    """The messages of one call, and up to which entry the log is read after it."""
+def _chosen(users: list[Entry], entries: list[Entry], most: int) -> tuple[list[Entry], int]:
+    """The messages of one call, at most so many, and up to which entry the log is read after it."""
     chosen: list[Entry] = []
     size = 0
-    for entry in users[:_BATCH]:
+    for entry in users[:most]:
         length = len(entry.message.text)
         if chosen and size + length > _MOST_CHARS:
             break
