@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -181,6 +182,18 @@ def test_frameworks(capsys, talk_file):
     out = capsys.readouterr().out
     assert "| langchain | 1,000 | 1 | " in out
     assert "| llama-index | 1,000 | 1 | " in out
+
+
+def test_histories(capsys, tmp_path):
+    """Random histories pass through both adapters; a fault would end with a code of its own and name the seed."""
+    file = tmp_path / "figures.json"
+    assert main(("eval", "histories", "--count", "3", "--seed", "5", "--json", str(file))) == 0
+    assert "| LangChain agent | " in capsys.readouterr().out
+    figures = json.loads(file.read_text())
+    assert sum(row["histories"] for row in figures) == 6
+    gate = next(evaluation.gate for evaluation in EVALUATIONS if evaluation.name == "histories")
+    assert gate(Namespace(), figures) == ""
+    assert figures[0]["way"] in gate(Namespace(), [{**figures[0], "clean": False}])
 
 
 def test_the_vectors_evaluation(capsys):

@@ -339,11 +339,16 @@ class TestOpenTurn:
         assert context.messages[0].text == block.text + "Please find the bug in the parser."
         assert context.attachment == block
 
-    def test_calls_that_are_being_run_stay_open(self):
-        """The newest step's calls wait for their results; nothing is made up for them."""
-        call = ToolCall(id="a", name="read", arguments="{}")
-        seen = View(version=0, pending=histories.entries([user("go"), assistant("", call)], COUNTER))
-        assert request(seen).messages == (user("go"), assistant("", call))
+    @pytest.mark.parametrize("answered", [0, 1])
+    def test_calls_whose_results_never_came_can_be_sent(self, answered):
+        """G3: a turn that is asked again after its tools broke off keeps its newest calls, each with a result."""
+        calls = [ToolCall(id=id, name="read", arguments="{}") for id in ("a", "b")]
+        results = [tool_result("1", call_id="a", name="read")][:answered]
+        seen = View(version=0, pending=histories.entries([user("go"), assistant("", *calls), *results], COUNTER))
+        sent = request(seen).messages
+        assert problems(sent) == []
+        assert sent[: 2 + answered] == (user("go"), assistant("", *calls), *results)
+        assert [message.text for message in sent[2 + answered :]] == [exchanges.NO_RESULT] * (2 - answered)
 
 
 class TestRepair:

@@ -78,13 +78,11 @@ def said(message: Message) -> str:
     return parts[-1] if parts else EMPTY
 
 
-def check(
-    context: Context, view: View, budget: Budget, *, system: str, tools, reserved: int = 0, awaiting=False
-) -> None:
+def check(context: Context, view: View, budget: Budget, *, system: str, tools, reserved: int = 0) -> None:
     used = recount(context, tools) + reserved
     assert used <= budget.prompt, "G1: over budget"
     assert used == context.report.tokens_used, "the report tells the truth"
-    assert problems(context.messages, awaiting=awaiting) == [], "G3: invalid"
+    assert problems(context.messages) == [], "G3: invalid"
     assert context.system.startswith(system) or not system.strip()
     for constraint in view.constraints:
         assert quote_constraint(constraint.text) in context.system, "G2: a constraint is missing"
@@ -122,7 +120,7 @@ def test_any_history_and_any_budget_give_a_valid_request_within_it(data, budget,
             pytest.fail(str(error))
         return
     reserved = COUNTER.count_message(query) if pair and query else 0
-    check(context, view, budget, system=system, tools=tools, reserved=reserved, awaiting=query is None)
+    check(context, view, budget, system=system, tools=tools, reserved=reserved)
     if query is not None and not pair:
         assert context.messages[-1].role is Role.USER
         assert context.messages[-1].text.endswith(said(query))
@@ -151,7 +149,7 @@ def test_an_open_turn_keeps_its_user_message_and_its_newest_step(data, budget):
         if error.needed <= error.available:
             pytest.fail(str(error))
         return
-    check(context, view, budget, system="", tools=(), awaiting=True)
+    check(context, view, budget, system="", tools=())
     new = [item.message for item in context.items if item.segment == "new"]
     asked = [entry.message for entry in view.pending if entry.message.role is Role.USER]
     told = "\n".join(message.text for message in new if message.role is Role.USER)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
-from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
 
@@ -232,7 +232,10 @@ def _sides(request: ModelRequest[Any]) -> tuple[list[BaseMessage], list[BaseMess
 
     What is in the request and not in the state was made for this call: it is sent on
     and never recorded. System messages within the state are instructions of the same sort.
+    LangChain's stand-in for the result of a malformed call is left out: the memory pairs
+    calls and results itself, and a result cannot stand apart from its call.
     """
+    called: set[str | None] = set()
     held = {message.id for message in request.state.get("messages", ())}
     said: list[BaseMessage] = []
     before: list[BaseMessage] = []
@@ -240,13 +243,22 @@ def _sides(request: ModelRequest[Any]) -> tuple[list[BaseMessage], list[BaseMess
     for message in request.messages:
         if message.type != "system" and (message.id in held or not held):
             said.append(message)
+            called |= _call_ids(message)
             before += after
             after = []
+        elif isinstance(message, ToolMessage) and message.tool_call_id in called:
+            continue
         elif message.type == "system":
             before.append(message)
         else:
             after.append(message)
     return said, before, after
+
+
+def _call_ids(message: BaseMessage) -> set[str | None]:
+    if not isinstance(message, AIMessage):
+        return set()
+    return {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
 
 
 def _schemas(request: ModelRequest[Any]) -> list[dict[str, Any]]:

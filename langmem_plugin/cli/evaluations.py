@@ -144,6 +144,23 @@ def _frameworks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="only so many turns of each conversation (all)")
 
 
+def _histories_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=_number, default=10_000, metavar="N", help="histories (10000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the first one's number (0)")
+
+
+def _histories(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import histories
+
+    tallies = histories.measure(arguments.count, seed=arguments.seed, progress=progress)
+    return histories.to_markdown(tallies), [asdict(tally) | {"clean": tally.clean} for tally in tallies]
+
+
+def _histories_gate(_arguments: argparse.Namespace, figures: Any) -> str:
+    bad = ", ".join(row["way"] for row in figures if not row["clean"])
+    return f"there are faults by way of {bad}; --seed N --count 1 shows one again" if bad else ""
+
+
 def _retention_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", type=int, default=500, metavar="N", help="user messages (500)")
     parser.add_argument("--constraints", type=int, default=30, metavar="N", help="how many are stated, 6 to 30 (30)")
@@ -291,6 +308,13 @@ EVALUATIONS = (
         help="whether every request that reaches a model through both adapters is within budget, valid and complete",
         add_arguments=_frameworks_arguments,
         run=_frameworks,
+    ),
+    Evaluation(
+        name="histories",
+        help="whether any of thousands of random histories makes a request too long, invalid or incomplete",
+        add_arguments=_histories_arguments,
+        run=_histories,
+        gate=_histories_gate,
     ),
 )
 

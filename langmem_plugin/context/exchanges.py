@@ -84,7 +84,7 @@ def repair(exchange: Sequence[Line], *, awaiting: bool = False) -> list[Line]:
 
     Args:
         exchange: The lines of one exchange, or of several in a row.
-        awaiting: The last step may have calls without results, because they are being run.
+        awaiting: The turn is open: the last step's calls stay even if none of them has a result.
     """
     if len(exchange) == 2 and _plain(exchange[0], Role.USER) and _plain(exchange[1], Role.ASSISTANT):
         return list(exchange)
@@ -197,7 +197,8 @@ def pair(exchange: Sequence[Line], *, awaiting: bool) -> list[Line]:
     """Each call followed by its results; orphans left out, missing results filled in.
 
     Calls with no result at all that the assistant never came back to are left out,
-    because that turn never finished. Results are matched by id; where ids are missing, in order.
+    because that turn never finished; those of an open turn stay, for it may be asked again
+    after its tools broke off. Results are matched by id; where ids are missing, in order.
     """
     if not any(line.message.tool_calls or line.message.role is Role.TOOL for line in exchange):
         return list(exchange)
@@ -222,12 +223,11 @@ def pair(exchange: Sequence[Line], *, awaiting: bool) -> list[Line]:
             continue
         out.append(line)
         out.extend(_addressed(exchange[result], answered[result]) for result in sorted(answered))
-        if not newest:
-            out.extend(
-                Line(tool_result(NO_RESULT, call_id=call.id, name=call.name))
-                for number, call in enumerate(message.tool_calls)
-                if (position, number) not in answers
-            )
+        out.extend(
+            Line(tool_result(NO_RESULT, call_id=call.id, name=call.name))
+            for number, call in enumerate(message.tool_calls)
+            if (position, number) not in answers
+        )
     return out
 
 

@@ -9,6 +9,7 @@ loop begins with the bytes of the one before it (G13).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from langmem_plugin.context.cutting import cut_middle
 from langmem_plugin.context.exchanges import Line, pair
 from langmem_plugin.messages import Message, Role, user
 
+LEFT_OUT = re.compile(r"(?:\n\n)?\[\d+ earlier steps? of this turn left out to fit\]\Z")
+"""The note at the end of the user's words that stands for steps that were left out."""
 _STRIDE = 0.6
 """What is left of the loop's room when older steps had to make place."""
 _NEWEST = 0.5
@@ -66,7 +69,7 @@ def fit(lines: Sequence[Line], *, room: int, counter: Counter, awaiting: bool, l
         lines: The turn's lines, oldest first.
         room: Tokens that they may have.
         counter: Counts tokens.
-        awaiting: The last step's calls may have no results yet.
+        awaiting: The last step's calls stay even if none of them has a result.
         least: Cut as much as may be cut at all, whatever the room.
     """
     size = _size(counter)
@@ -210,5 +213,6 @@ def _written(
 
 
 def _left_out(steps: int) -> str:
+    # `LEFT_OUT` reads it again.
     what = "1 earlier step" if steps == 1 else f"{steps} earlier steps"
     return f"[{what} of this turn left out to fit]"

@@ -241,7 +241,7 @@ def _llama_index(
         """Says what the conversation says, and shows what it was sent."""
 
         def chat(self, messages: Sequence[Any], **_: Any) -> Any:
-            look(_one_system(to_core(message) for message in messages))
+            look(as_one_system(to_core(message) for message in messages))
             return ChatResponse(message=ChatMessage(role="assistant", content=answers[-1]))
 
     buffer = HybridChatMemoryBuffer.from_defaults(memory=memory, owner=session.owner, session_id=session.id)
@@ -254,8 +254,8 @@ def _llama_index(
     return say
 
 
-def _one_system(messages: Iterable[Message]) -> list[Message]:
-    """Leading system messages as one, as OpenAI, Anthropic and Bedrock read them."""
+def as_one_system(messages: Iterable[Message]) -> list[Message]:
+    """The request with its leading system messages as one, as OpenAI, Anthropic and Bedrock read them."""
     request = list(messages)
     head = 0
     while head < len(request) and request[head].role is Role.SYSTEM:

@@ -29,7 +29,7 @@ def problems(messages: Sequence[Message], *, awaiting: bool = False) -> list[str
     ]
     if conversation and conversation[0].role is not Role.USER:
         found.append(f"the first message is of the {conversation[0].role.value}, not of the user")
-    return found + _turns(conversation) + _calls(conversation, awaiting=awaiting)
+    return found + _turns(conversation) + split_pairs(conversation, awaiting=awaiting)
 
 
 def _content(messages: Sequence[Message]) -> list[str]:
@@ -63,7 +63,13 @@ def _turns(conversation: Sequence[Message]) -> list[str]:
     return found
 
 
-def _calls(conversation: Sequence[Message], *, awaiting: bool) -> list[str]:
+def split_pairs(conversation: Sequence[Message], *, awaiting: bool = False) -> list[str]:
+    """The part of `problems` that is about tool calls and their results; empty if every pair is whole.
+
+    Args:
+        conversation: The request without its system message.
+        awaiting: The last step's calls may still lack results, because they are being run.
+    """
     found: list[str] = []
     used: set[str] = set()
     open_ids: set[str] = set()

@@ -25,10 +25,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from langchain_langmem_plugin import HybridMemoryMiddleware
+from langchain_langmem_plugin import HybridMemoryMiddleware, to_core
 from langmem_plugin.config import Budget
 from langmem_plugin.errors import BudgetTooSmall, InvalidSetting
 from langmem_plugin.memory import Memory
+from langmem_plugin.testing.validity import problems
 
 NUTS = "I am allergic to peanuts. Never suggest anything with peanuts."
 
@@ -175,6 +176,18 @@ def test_never_over_budget_with_tools_and_schemas(agent, memory, new_model):
     for request in model.requests:
         assert memory.counter.count_request([to_core(m) for m in request], [schema]) <= budget.prompt
     assert all("Never suggest" in request[0].text for request in model.requests[2:])
+
+
+def test_a_malformed_call_beside_a_good_one_can_be_sent(agent, memory, new_model):
+    """G3: the result that LangChain makes up for a call it cannot read neither leads the request nor is doubled."""
+    broken = {"name": "weather", "args": "{not JSON", "id": "c2", "error": None, "type": "invalid_tool_call"}
+    asks = AIMessage("", tool_calls=call().tool_calls, invalid_tool_calls=[broken])
+    model = new_model(asks, "Rain.")
+    agent(model, tools=[weather]).invoke(human("Weather?"), thread())
+    request = [to_core(message) for message in model.requests[1]]
+    assert problems(request) == []
+    assert [message.tool_call_id for message in request if message.role == "tool"] == [asks.tool_calls[0]["id"], "c2"]
+    assert not any("malformed" in entry.message.text for entry in memory.session("t1", owner="ann").history())
 
 
 def test_a_failed_model_leaves_the_turn_and_the_retry_resumes_it(agent, memory, new_model, down, said):

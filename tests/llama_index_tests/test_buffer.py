@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.schema import QueryBundle
@@ -16,7 +16,8 @@ from llama_index.core.storage.chat_store import SimpleChatStore
 
 from langmem_plugin import BudgetTooSmall, Memory, MemoryConfig
 from langmem_plugin.errors import InvalidMessage, InvalidSetting, StoreClosed, StoreUnavailable
-from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded
+from langmem_plugin.testing.validity import problems
+from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, TokenLimitExceeded, to_core
 
 
 def user(text):
@@ -277,6 +278,16 @@ def test_a_turn_is_committed_by_the_answer(buffer):
     buffer.put(assistant("b"))
     assert buffer.session.version == 1
     assert len(buffer.session.history()) == 2
+
+
+def test_a_retry_after_the_tools_broke_off_can_be_sent(buffer):
+    """G3, G5: the question put again adds nothing, and the call that was never answered has a result that says so."""
+    calls = [ToolCallBlock(tool_call_id="a", tool_name="add", tool_kwargs={})]
+    for message in (user("2+2?"), ChatMessage(role="assistant", blocks=calls), user("2+2?")):
+        buffer.put(message)
+    assert problems([to_core(message) for message in buffer.get()]) == []
+    assert [message.role for message in buffer.get()] == ["user", "assistant", "tool"]
+    assert len(buffer.get_all()) == 2
 
 
 def test_the_same_message_after_an_error_adds_nothing(buffer, said):
