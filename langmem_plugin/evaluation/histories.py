@@ -46,7 +46,7 @@ class Tally:
     invalid: int = 0
     """Requests that the strictest provider would refuse for another reason: order of roles, empty text."""
     without_message: int = 0
-    """Requests in which what the user just said is not the user's last word, verbatim."""
+    """Requests in which what the user just said is not the user's last word, verbatim; a retry keeps its place."""
     without_constraint: int = 0
     """Requests in which a constraint in force does not stand in the system prompt."""
     errors: int = 0
@@ -172,7 +172,11 @@ class Judge:
         if len(kept) < len(pictures):
             return False
         said = LEFT_OUT.sub("", last.text)
-        return said.endswith(sendable_text(texts[-1]) if texts else "" if pictures else EMPTY)
+        new = sendable_text(texts[-1]) if texts else "" if pictures else EMPTY
+        earlier = (*self._history.messages, *(ask.message for ask in self._history.asks))
+        # Said again while it waits for an answer, it is a retry: it stands where it stood (G5).
+        retried = sum(message.role is Role.USER and message.text == asked.text for message in earlier) > 1
+        return said.endswith(new) or (retried and f"{new}\n\n" in said)
 
 
 class _Replay:
