@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
-from collections import OrderedDict, deque
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -18,12 +18,14 @@ from langmem_plugin.store.protocol import Postings
 _EMPTY = Postings(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
 _READ_ROWS = 100
 """So many postings are read in the time that a read takes by itself."""
-_RECENT = 1_024
-"""Messages just written that are held of a session."""
-_RECENT_ALL = 4_096
+_RECENT = 8_192
+"""Messages just written that are held of a session; up to twice as many before the oldest go."""
+_RECENT_BYTES = 16 * 1024 * 1024
 """Of all sessions together; the least recently written to leave."""
 _ENTRY_BYTES = 300
 """About what an entry takes beside its columns."""
+_TERM_BYTES = 250
+"""About what a term of messages just written takes beside its numbers."""
 
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -34,52 +36,50 @@ Generation: TypeAlias = tuple[int, int]
 
 
 @dataclass(slots=True)
-class _Term:
-    """Where a term stands in the messages that are held."""
-
-    name: str
-    rows: list[tuple[int, int, int]] = field(default_factory=list)
-    """As of `Rows`."""
-
-
-@dataclass(slots=True)
 class _Recent:
     """Messages of a session without a gap, as they were written."""
 
     first: int
     """The number of the first one."""
-    messages: deque[list[_Term]] = field(default_factory=deque)
-    """The terms of each."""
-    terms: dict[str, _Term] = field(default_factory=dict)
-    """By name."""
-
-    @property
-    def end(self) -> int:
-        return self.first + len(self.messages)
+    end: int
+    """One more than the number of the last one."""
+    terms: dict[str, array[int]] = field(default_factory=dict)
+    """By term the numbers of `Rows`, one row after the other."""
+    bytes: int = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        seq, length, said = self.end, sum(counts.values()), []
-        for name, count in counts.items():
-            term = self.terms.get(name)
-            if term is None:
-                term = self.terms[name] = _Term(name)
-            term.rows.append((seq, count, length))
-            said.append(term)
-        self.messages.append(said)
+        length = sum(counts.values())
+        for term, count in counts.items():
+            numbers = self.terms.get(term)
+            if numbers is None:
+                numbers = self.terms[term] = array("i")
+                self.bytes += _TERM_BYTES
+            numbers.extend((self.end, count, length))
+        self.bytes += 3 * _NONE.itemsize * len(counts)
+        self.end += 1
 
-    def drop_first(self) -> None:
-        for term in self.messages.popleft():
-            del term.rows[0]
-            if not term.rows:
-                del self.terms[term.name]
-        self.first += 1
+    def drop(self, first: int) -> None:
+        """Let go of the messages before this one."""
+        self.first = first
+        for term, numbers in list(self.terms.items()):
+            del numbers[: _place(numbers, first)]
+            if not numbers:
+                del self.terms[term]
+        left = sum(map(len, self.terms.values()))
+        self.bytes = _TERM_BYTES * len(self.terms) + _NONE.itemsize * left
 
-    def rows(self, name: str, after: int, upto: int) -> Rows:
-        term = self.terms.get(name)
-        if term is None:
-            return np.empty((0, 3), np.int64)
-        start, end = (bisect_right(term.rows, seq, key=itemgetter(0)) for seq in (after, upto))
-        return np.array(term.rows[start:end], np.int64).reshape(-1, 3)
+    def rows(self, term: str, after: int, upto: int) -> Rows:
+        numbers = self.terms.get(term, _NONE)
+        some = numbers[_place(numbers, after + 1) : _place(numbers, upto + 1)]
+        return np.frombuffer(some, np.intc).reshape(-1, 3).astype(np.int64)
+
+
+_NONE = array("i")
+
+
+def _place(numbers: array[int], seq: int) -> int:
+    """Where the first row of that message or a later one begins."""
+    return 3 * bisect_left(range(0, len(numbers), 3), seq, key=numbers.__getitem__)
 
 
 class PostingCache:
@@ -94,8 +94,7 @@ class PostingCache:
         self._bytes = 0
         self._entries: OrderedDict[tuple[Generation, str], tuple[int, Postings]] = OrderedDict()
         self._recent: OrderedDict[Generation, _Recent] = OrderedDict()
-        self._recent_held = 0
-        """Messages in all of them."""
+        self._recent_bytes = 0
         self._lock = threading.Lock()
 
     def get(self, generation: Generation, terms: Iterable[str]) -> dict[str, tuple[int, Postings]]:
@@ -125,15 +124,15 @@ class PostingCache:
             recent = self._recent.get(generation)
             if recent is None or recent.end != first:
                 self._drop_recent(generation)
-                recent = self._recent[generation] = _Recent(first)
-            before = len(recent.messages)
+                recent = self._recent[generation] = _Recent(first, first)
+            before = recent.bytes
             for counts in terms:
                 recent.add(counts)
-            while len(recent.messages) > _RECENT:
-                recent.drop_first()
-            self._recent_held += len(recent.messages) - before
+            if recent.end - recent.first > 2 * _RECENT:  # seldom, because it looks at every term
+                recent.drop(recent.end - _RECENT)
+            self._recent_bytes += recent.bytes - before
             self._recent.move_to_end(generation)
-            while self._recent_held > _RECENT_ALL and len(self._recent) > 1:
+            while self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1:
                 self._drop_recent(next(iter(self._recent)))
 
     def newer(self, generation: Generation, read_to: Mapping[str, int], upto: int) -> dict[str, Rows]:
@@ -159,7 +158,7 @@ class PostingCache:
     def _drop_recent(self, generation: Generation) -> None:
         held = self._recent.pop(generation, None)
         if held is not None:
-            self._recent_held -= len(held.messages)
+            self._recent_bytes -= held.bytes
 
     def _drop(self, key: tuple[Generation, str]) -> None:
         held = self._entries.pop(key, None)
