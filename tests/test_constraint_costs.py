@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,30 +12,15 @@ from langmem_plugin.evaluation.constraints import read_labelled
 from langmem_plugin.projections.constraints import Findings, find_constraints, rules
 from langmem_plugin.projections.constraints.cues import Sentences, lower, possible_in, telling_words
 from langmem_plugin.projections.constraints.statements import sentences
-from langmem_plugin.records import Constraint, ConstraintKind, SessionKey
+from langmem_plugin.records import Constraint, SessionKey
+from langmem_plugin.testing.checks import in_force
 
 LINES = [
     line for path in sorted((Path(__file__).parent / "data").glob("constraints*.jsonl")) for line in read_labelled(path)
 ]
 LABELLED = tuple(dict.fromkeys(str(line["text"]) for line in LINES))
-HELD = tuple(
-    Constraint(
-        id=f"c{number}",
-        kind=ConstraintKind.FACT,
-        text=text,
-        source="rule",
-        created_version=1,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    for number, text in enumerate(
-        [
-            "Never suggest peanuts.",
-            "I live in Paris.",
-            "My budget is 500 euros.",
-            "I'm vegetarian.",
-            "Don't use emojis.",
-        ]
-    )
+HELD = in_force(
+    "Never suggest peanuts.", "I live in Paris.", "My budget is 500 euros.", "I'm vegetarian.", "Don't use emojis."
 )
 SMALL_TALK = (
     "How do I sort a list of words by their length?",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from langmem_plugin.projections.constraints.pasted import spoken
 from langmem_plugin.projections.constraints.statements import sentences
 from langmem_plugin.projections.constraints.vocabulary import Cue, Regex, languages
 from langmem_plugin.records import Constraint, ConstraintKind
+from langmem_plugin.testing.checks import in_force
 
 LABELLED = Path(__file__).parent / "data" / "constraints.jsonl"
 
@@ -63,22 +64,8 @@ def said(text: str, *, active: tuple[Constraint, ...] = ()) -> list[tuple[str, s
     return [(item.kind.value, text[item.start : item.end]) for item in found if not item.proposed]
 
 
-def held(*texts: str) -> tuple[Constraint, ...]:
-    return tuple(
-        Constraint(
-            id=f"c{number}",
-            kind=ConstraintKind.FACT,
-            text=text,
-            source="rule",
-            created_version=1,
-            created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )
-        for number, text in enumerate(texts)
-    )
-
-
 def ended(text: str, *before: str) -> list[tuple[str, str]]:
-    return [(item.constraint_id, item.how) for item in find_constraints(text, active=held(*before)).ended]
+    return [(item.constraint_id, item.how) for item in find_constraints(text, active=in_force(*before)).ended]
 
 
 def check_spans(text: str, findings: Findings) -> None:
@@ -110,7 +97,7 @@ def test_spans_stand_in_the_text(text: str) -> None:
     """Whatever the text, spans are non-empty, in order, within it, and do not overlap."""
     check_spans(text, find_constraints(text))
     check_spans(
-        text, find_constraints(text, active=held("I live in Paris", "Never use Python", "My budget is 500 euros"))
+        text, find_constraints(text, active=in_force("I live in Paris", "Never use Python", "My budget is 500 euros"))
     )
 
 
@@ -128,7 +115,7 @@ def test_what_is_active_already_is_not_found_again(noise: str) -> None:
     """A message made of active constraints alone finds nothing new."""
     message = "I'm allergic to nuts. Never use Python!"
     first = find_constraints(message).found
-    active = held(*(message[item.start : item.end] for item in first))
+    active = in_force(*(message[item.start : item.end] for item in first))
     assert len(first) == 2
     assert not find_constraints(message.upper().replace("!", "."), active=active).found
 
@@ -365,7 +352,7 @@ def test_later_words_end_earlier_ones(text: str, before: tuple[str, ...], what: 
 def test_what_supersedes_is_kept() -> None:
     """The statement that replaces a constraint is itself among the findings."""
     text = "Actually, make that 700 euros."
-    findings = find_constraints(text, active=held("My budget is 500 euros"))
+    findings = find_constraints(text, active=in_force("My budget is 500 euros"))
     (ending,) = findings.ended
     assert ending.by is not None
     assert text[findings.found[ending.by].start : findings.found[ending.by].end] == text
@@ -428,7 +415,7 @@ def test_time_grows_with_the_length(unit: str) -> None:
         best = 9e9
         for _ in range(3):
             start = time.process_time()
-            find_constraints(text, active=held("I live in Paris"))
+            find_constraints(text, active=in_force("I live in Paris"))
             best = min(best, time.process_time() - start)
         return best
 

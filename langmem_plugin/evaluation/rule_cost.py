@@ -6,10 +6,10 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from langmem_plugin.projections.constraints import find_constraints
-from langmem_plugin.records import Constraint, ConstraintKind
+from langmem_plugin.records import Constraint
+from langmem_plugin.testing.checks import in_force
 
 _CHARS = 1_000
 _ROUNDS = 9
@@ -97,14 +97,4 @@ def _best(message: str, held: Sequence[Constraint]) -> float:
 
 def _held() -> tuple[Constraint, ...]:
     texts = [f"Never suggest place number {number}." for number in range(18)]
-    return tuple(
-        Constraint(
-            id=f"c{number}",
-            kind=ConstraintKind.FACT,
-            text=text,
-            source="rule",
-            created_version=1,
-            created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )
-        for number, text in enumerate([*texts, "I live in Paris.", "My budget is 500 euros."])
-    )
+    return in_force(*texts, "I live in Paris.", "My budget is 500 euros.")

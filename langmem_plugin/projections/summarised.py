@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
@@ -10,10 +9,6 @@ from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
 
 class SummaryStore(Protocol):
     """What the summary needs of a store."""
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Have what this thread reads inside see one state."""
-        ...
 
     def head(self, key: SessionKey) -> Head | None:
         """Where the session stands; None if it was never written or was forgotten."""
