@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.evaluation.loaders import Conversation
+from langmem_plugin.evaluation.players import langchain_player, llama_index_player
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, Role
 from langmem_plugin.session import Session
@@ -197,27 +198,14 @@ def _langchain(
     memory: Memory, session: Session, look: Callable[[Sequence[Message]], None]
 ) -> Callable[[str, str], Any]:
     from langchain.agents import create_agent
-    from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage
-    from langchain_core.outputs import ChatGeneration, ChatResult
 
-    from langchain_langmem_plugin import HybridMemoryMiddleware, to_core
+    from langchain_langmem_plugin import HybridMemoryMiddleware
 
     answers: list[str] = []
-
-    class Player(BaseChatModel):
-        """Says what the conversation says, and shows what it was sent."""
-
-        @property
-        def _llm_type(self) -> str:
-            return "player"
-
-        def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
-            look([to_core(message) for message in messages])
-            return ChatResult(generations=[ChatGeneration(message=AIMessage(answers[-1]))])
-
     middleware = HybridMemoryMiddleware(memory, owner=session.owner, session_id=session.id)
-    agent: Any = create_agent(Player(), system_prompt=SYSTEM, middleware=[middleware])
+    agent: Any = create_agent(
+        langchain_player(look, lambda: answers[-1]), system_prompt=SYSTEM, middleware=[middleware]
+    )
 
     def say(question: str, answer: str) -> None:
         answers.append(answer)
@@ -229,37 +217,18 @@ def _langchain(
 def _llama_index(
     memory: Memory, session: Session, look: Callable[[Sequence[Message]], None]
 ) -> Callable[[str, str], Any]:
-    from llama_index.core.base.llms.types import ChatMessage, ChatResponse
     from llama_index.core.chat_engine import SimpleChatEngine
-    from llama_index.core.llms import MockLLM
 
-    from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer, to_core
+    from llama_index.memory.langmem_plugin import HybridChatMemoryBuffer
 
     answers: list[str] = []
-
-    class Player(MockLLM):  # type: ignore[misc, unused-ignore]
-        """Says what the conversation says, and shows what it was sent."""
-
-        def chat(self, messages: Sequence[Any], **_: Any) -> Any:
-            look(as_one_system(to_core(message) for message in messages))
-            return ChatResponse(message=ChatMessage(role="assistant", content=answers[-1]))
-
     buffer = HybridChatMemoryBuffer.from_defaults(memory=memory, owner=session.owner, session_id=session.id)
-    engine = SimpleChatEngine.from_defaults(llm=Player(), memory=buffer, system_prompt=SYSTEM)
+    engine = SimpleChatEngine.from_defaults(
+        llm=llama_index_player(look, lambda: answers[-1]), memory=buffer, system_prompt=SYSTEM
+    )
 
     def say(question: str, answer: str) -> None:
         answers.append(answer)
         engine.chat(question)
 
     return say
-
-
-def as_one_system(messages: Iterable[Message]) -> list[Message]:
-    """The request with its leading system messages as one, as OpenAI, Anthropic and Bedrock read them."""
-    request = list(messages)
-    head = 0
-    while head < len(request) and request[head].role is Role.SYSTEM:
-        head += 1
-    if head < 2:
-        return request
-    return [request[0].with_text("\n".join(message.text for message in request[:head])), *request[head:]]

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 from langmem_plugin.config import Budget
-from langmem_plugin.evaluation.frameworks import SYSTEM, as_one_system
+from langmem_plugin.evaluation.frameworks import SYSTEM
+from langmem_plugin.evaluation.players import langchain_player, llama_index_player
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, user
 from langmem_plugin.session import Session
@@ -34,7 +35,7 @@ class LangChain:
         self._answers: list[Message] = []
         self._results: dict[int, str] = {}
         self._schemas: list[dict[str, Any]] = []
-        self._model = self._player()
+        self._model = langchain_player(lambda request: self._look(request, self._schemas), self._answer)
 
     def write(self, session: Session, messages: Sequence[Message]) -> None:
         """Keep what was said before, in LangChain's own messages."""
@@ -105,31 +106,8 @@ class LangChain:
         )
         return create_agent(self._model, [tool], system_prompt=SYSTEM, middleware=[middleware])
 
-    def _player(self) -> Any:
-        from langchain_core.language_models import BaseChatModel
-        from langchain_core.messages import AIMessage
-        from langchain_core.outputs import ChatGeneration, ChatResult
-
-        from langchain_langmem_plugin import from_core, to_core
-
-        outer = self
-
-        class Player(BaseChatModel):
-            """Calls the tools that the history has, then answers, and shows what it was sent."""
-
-            @property
-            def _llm_type(self) -> str:
-                return "player"
-
-            def bind_tools(self, tools: Sequence[Any], **_: Any) -> Any:
-                return self
-
-            def _generate(self, messages: list[Any], *_: Any, **__: Any) -> ChatResult:
-                outer._look([to_core(message) for message in messages], outer._schemas)
-                said = from_core(outer._answers.pop(0)) if outer._answers else AIMessage(ANSWER)
-                return ChatResult(generations=[ChatGeneration(message=cast("AIMessage", said))])
-
-        return Player()
+    def _answer(self) -> Message | str:
+        return self._answers.pop(0) if self._answers else ANSWER
 
 
 class LlamaIndex:
@@ -137,8 +115,7 @@ class LlamaIndex:
 
     def __init__(self, memory: Memory, look: Look) -> None:
         self._memory = memory
-        self._look = look
-        self._model = self._player()
+        self._model = llama_index_player(lambda request: look(request, []), lambda: ANSWER)
 
     def write(self, session: Session, messages: Sequence[Message]) -> None:
         """Keep what was said before, in LlamaIndex's own messages."""
@@ -180,23 +157,6 @@ class LlamaIndex:
         return HybridChatMemoryBuffer.from_defaults(
             memory=self._memory, owner=session.owner, session_id=session.id, token_limit=budget, system=system
         )
-
-    def _player(self) -> Any:
-        from llama_index.core.base.llms.types import ChatMessage, ChatResponse
-        from llama_index.core.llms import MockLLM
-
-        from llama_index.memory.langmem_plugin import to_core
-
-        look = self._look
-
-        class Player(MockLLM):  # type: ignore[misc, unused-ignore]
-            """Answers, and shows what it was sent."""
-
-            def chat(self, messages: Sequence[Any], **_: Any) -> Any:
-                look(as_one_system(to_core(message) for message in messages), [])
-                return ChatResponse(message=ChatMessage(role="assistant", content=ANSWER))
-
-        return Player()
 
 
 def as_text(ask: Ask) -> Ask:
