@@ -17,9 +17,11 @@ from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant, user
 from langmem_plugin.recall.indexed import message_terms
 from langmem_plugin.records import SessionKey
+from langmem_plugin.store import schema
+from langmem_plugin.store.inserting import insert_many
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
-from langmem_plugin.store.sql_log import add_postings
+from langmem_plugin.store.sql_commit import posting_rows
 from langmem_plugin.store.sql_sessions import begin_session
 
 _AT_ONCE: Final = 500
@@ -146,7 +148,7 @@ def _indexed(memory: Memory, key: SessionKey, chance: random.Random) -> float:
     with suppress(_Enough), store.database.write() as connection:
         row = begin_session(connection, key, utc_now())
         started = time.perf_counter()
-        add_postings(connection, row["id"], (terms,), row["last_seq"] + 1)
+        insert_many(connection, schema.postings, posting_rows(row["id"], (terms,), row["last_seq"] + 1))
         took += time.perf_counter() - started
         raise _Enough
     return 1_000 * took

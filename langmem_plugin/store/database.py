@@ -56,6 +56,9 @@ class SqlDatabase:
     a power cut (guarantee G4).
     """
 
+    patience_s: float | None = None
+    """Turns that have waited so long for one that is being committed are committed beside it; None: nobody else can."""
+
     def __init__(
         self,
         url: str,
@@ -147,8 +150,13 @@ class SqlDatabase:
                 shared.let_go()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that stands as a whole, durably, or not at all; on a file, a part of one that threads share."""
+    def write(self, *, unread: bool = False) -> Iterator[Connection]:
+        """A transaction that stands as a whole, durably, or not at all; on a file, a part of one that threads share.
+
+        Args:
+            unread: What is inserted, updated and deleted inside is not asked how many rows it changed, and
+                need not fail before the end: a server across a network may be told all of it at once.
+        """
         if self.path is not None:
             with self.translated(), self._shared_writes.turn() as connection:
                 yield connection

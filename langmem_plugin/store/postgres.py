@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -45,6 +46,8 @@ class PostgresDatabase(SqlDatabase):
     have no gaps and become visible in order; reads see one state throughout.
     """
 
+    patience_s = 0.05
+
     def __init__(
         self,
         url: str,
@@ -61,12 +64,33 @@ class PostgresDatabase(SqlDatabase):
             self._engine.update_execution_options(langmem_by_owner=True)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, unread: bool = False) -> Iterator[Connection]:
         """See `SqlDatabase.write`; writers of different sessions do not wait for each other."""
         with self.translated():
             self._check_open()
-            with self._engine.connect().execution_options(langmem_write=True) as connection, connection.begin():
+            with (
+                self._engine.connect().execution_options(langmem_write=True) as connection,
+                self._unread(connection) if unread else nullcontext(),
+                connection.begin(),
+            ):
                 yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """True inside if nobody else on this database is inside with that name, or the server is away.
+
+        By an advisory lock of a transaction, which takes a connection: where a proxy hands out
+        connections by transaction, one of a session would be somebody else's.
+        """
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+        with ExitStack() as stack:
+            mine = True
+            with suppress(StoreUnavailable), self.translated():
+                self._check_open()
+                connection = self._engine.connect()
+                stack.callback(_let_go, connection)
+                mine = bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:place)"), {"place": place}))
+            yield mine
 
     def settle(self) -> None:
         """See `SqlDatabase.settle`; for half a minute."""
@@ -105,10 +129,10 @@ class PostgresDatabase(SqlDatabase):
 
     def _open_engine(self) -> Engine:
         try:
-            import psycopg  # noqa: F401
+            from langmem_plugin.store import pipeline
         except ImportError as error:
             raise MissingExtra("PostgreSQL", "psycopg", "postgres") from error
-        return create_engine(
+        engine = create_engine(
             self._url,
             poolclass=QueuePool,
             hide_parameters=True,
@@ -118,6 +142,8 @@ class PostgresDatabase(SqlDatabase):
             pool_timeout=_PATIENCE_S,
             connect_args={"connect_timeout": 10, "application_name": "langmem-plugin"},
         )
+        self._unread = pipeline.of(engine)
+        return engine
 
     def _is_held_back(self) -> bool:
         """Whether row-level security holds for the role that this one connects as."""
@@ -172,6 +198,12 @@ def _again(call: Callable[P, R]) -> Callable[P, R]:
             pause = min(1.0, pause * 2)
 
     return tried
+
+
+def _let_go(connection: Connection) -> None:
+    """End a transaction that wrote nothing."""
+    with suppress(sql_errors.SQLAlchemyError):
+        connection.close()
 
 
 class PostgresStore(SqlStore):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
-from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, RowMapping, Select, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 from sqlalchemy import exc as sql_errors
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Entry, Head, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.gathered import Gathered
 from langmem_plugin.store.holder import HELD, this_process
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.protocol import PendingTurn, Staged, TurnState, TurnWrite
@@ -24,14 +22,13 @@ from langmem_plugin.store.rows import (
     ENTRY_COLUMNS,
     Row,
     can_be_kept,
-    constraint_row,
-    dump_attachment,
     entry_of,
     from_micros,
     staged_of,
     to_micros,
 )
 from langmem_plugin.store.sealing import SessionSeal
+from langmem_plugin.store.sql_commit import TurnCommit, TurnCommits, turn_state
 from langmem_plugin.store.sql_sessions import (
     EMPTY_HEAD,
     LIVING,
@@ -39,10 +36,8 @@ from langmem_plugin.store.sql_sessions import (
     begin_session,
     head_of,
     moment,
-    note_events,
     prolonged,
     seal_of,
-    sealing_of,
     session_row,
 )
 
@@ -62,10 +57,6 @@ _ENTRIES = (
 )
 _ENTRIES_AFTER = _ENTRIES.where(schema.messages.c.seq > bindparam("after"))
 _ENTRIES_AT = _ENTRIES.where(schema.messages.c.seq.in_(bindparam("seqs", expanding=True)))
-_CHANGED = update(schema.sessions).where(schema.sessions.c.id == bindparam("row"))
-_TURN_STATE = select(schema.turns.c.state).where(
-    schema.turns.c.session_id == bindparam("session_id"), schema.turns.c.turn_id == bindparam("turn_id")
-)
 
 
 class SqlLog:
@@ -76,6 +67,12 @@ class SqlLog:
         self._postings = postings
         self._writer = writer
         self._holder = this_process()
+        self._commits: Gathered[TurnCommit, Head] = Gathered(
+            self._commit,
+            of=lambda turn: turn.key,
+            apart=lambda turn: turn.key.owner if database.by_owner else "",
+            patience_s=database.patience_s,
+        )
 
     def head(self, key: SessionKey) -> Head:
         """See `Store.head`."""
@@ -99,7 +96,7 @@ class SqlLog:
         with self._database.write() as connection:
             session = begin_session(connection, key, now)
             session_id = session["id"]
-            state = _state(connection, session_id, turn_id)
+            state = turn_state(connection, session_id, turn_id)
             if state == "committed":
                 raise TurnClosed(turn_id, state)
             seal = seal_of(connection, session)
@@ -157,72 +154,26 @@ class SqlLog:
         """See `Store.turn_state`."""
         with self._database.read() as connection:
             row = session_row(connection, key)
-            return None if row is None else _state(connection, row["id"], turn_id)
+            return None if row is None else turn_state(connection, row["id"], turn_id)
 
     def commit(self, key: SessionKey, turn_id: str, write: TurnWrite, *, now: datetime) -> Head:
-        """See `Store.commit`."""
-        with self._database.write() as connection:
-            session = begin_session(connection, key, now)
-            session_id, first = session["id"], session["last_seq"] + 1
-            state = _state(connection, session_id, turn_id)
-            if state == "committed":
-                return head_of(session)
-            if state is None and write.begun:
-                raise TurnClosed(turn_id, "forgotten")
-            if write.expected_version is not None:
-                _check_version(connection, session, write.expected_version)
-            version = session["version"] + 1
-            seal = seal_of(connection, session)
-            values = {
-                "state": "committed",
-                "ended_at": to_micros(now),
-                "version": version,
-                "first_seq": first,
-                "attached_seq": first + write.attached_to,
-                "attachment": dump_attachment(write.attachment, seal, turn_id),
-            }
-            if state is None:
-                connection.execute(
-                    insert(schema.turns),
-                    {"session_id": session_id, "turn_id": turn_id, "started_at": to_micros(now), **values},
-                )
-            else:
-                connection.execute(delete(schema.staged).where(_is_turn(schema.staged, session_id, turn_id)))
-                _set_turn(connection, session_id, turn_id, **values)
-            if write.staged:
-                connection.execute(
-                    insert(schema.messages), _message_rows(session_id, turn_id, write.staged, first, version, seal)
-                )
-            documents, terms = add_postings(connection, session_id, write.terms, first)
-            _add_constraints(connection, key, write, first, version)
-            changes = [("turn", turn_id, str(len(write.staged)))]
-            changes += [("constraint", new.id, new.state.value) for new in write.constraints]
-            changes += [("constraint", ended.id, ended.state.value) for ended in write.ended]
-            note_events(connection, session_id, version, changes, writer=self._writer, at=to_micros(now))
-            changed = {
-                "version": version,
-                "last_seq": first + len(write.staged) - 1,
-                "documents": session["documents"] + documents,
-                "terms": session["terms"] + terms,
-                "history_tokens": write.history_tokens or session["history_tokens"],
-                "tokens": session["tokens"] + sum(one.tokens for one in write.staged),
-            }
-            connection.execute(_CHANGED, {"row": session_id, **changed, **prolonged(connection, session, now)})
-        self._postings.wrote((session_id, session["erased_version"]), first, write.terms)
-        return Head(
-            version=version,
-            last_seq=changed["last_seq"],
-            history_tokens=changed["history_tokens"],
-            first_seq=first if write.staged else 0,
-            erased=session["erased_version"],
-            tokens=changed["tokens"],
-        )
+        """See `Store.commit`; threads that commit at one moment share a transaction."""
+        return self._commits(TurnCommit(key, turn_id, write, now))
+
+    def _commit(self, take: Callable[[], Sequence[TurnCommit]]) -> list[Head | Exception]:
+        with self._database.write(unread=True) as connection:
+            turns = TurnCommits(connection, take(), writer=self._writer)
+            turns.join(take())  # while it waited for their sessions
+            outcomes = turns.write()
+        for generation, first, terms in turns.written:
+            self._postings.wrote(generation, first, terms)
+        return outcomes
 
     def abort(self, key: SessionKey, turn_id: str, *, now: datetime) -> None:
         """See `Store.abort`."""
         with self._database.write() as connection:
             row = session_row(connection, key)
-            if row is None or _state(connection, row["id"], turn_id) != "pending":
+            if row is None or turn_state(connection, row["id"], turn_id) != "pending":
                 return
             connection.execute(delete(schema.staged).where(_is_turn(schema.staged, row["id"], turn_id)))
             _set_turn(connection, row["id"], turn_id, state="aborted", ended_at=to_micros(now))
@@ -291,21 +242,6 @@ def fetch_entries(
     return [entry_of(row, seal) for row in rows]
 
 
-def _check_version(connection: Connection, session: RowMapping, expected: int) -> None:
-    """Refuse if anybody but the summary's projection changed the session since; what is before the trail counts."""
-    table = schema.events.c
-    behind = select(func.count()).where(
-        table.session_id == session["id"], table.version > expected, table.kind == "summary"
-    )
-    if session["version"] != expected + (connection.scalar(behind) or 0):
-        raise VersionConflict(expected=expected, actual=session["version"])
-
-
-def _state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:
-    state: TurnState | None = connection.scalar(_TURN_STATE, {"session_id": session_id, "turn_id": turn_id})
-    return state
-
-
 def _is_staged(
     connection: Connection, session_id: int, turn_id: str, staged: Sequence[Staged], position: int, seal: SessionSeal
 ) -> bool:
@@ -348,75 +284,6 @@ def _staged_rows(
         }
         for offset, one in enumerate(staged)
     ]
-
-
-def _message_rows(
-    session_id: int, turn_id: str, staged: Sequence[Staged], first: int, version: int, seal: SessionSeal
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "session_id": session_id,
-            "seq": first + offset,
-            "turn_id": turn_id,
-            "version": version,
-            "role": one.message.role.value,
-            "message_id": one.message.id,
-            "body": seal.seal(dump_json(one.message.to_json()), "messages", first + offset),
-            "tokens": one.tokens,
-            "counter": one.counter,
-            "created_at": to_micros(one.created_at),
-        }
-        for offset, one in enumerate(staged)
-    ]
-
-
-def add_postings(
-    connection: Connection, session_id: int, terms: Sequence[Mapping[str, int]], first: int
-) -> tuple[int, int]:
-    """Keep the keywords of messages from number `first` on; gives how many messages and terms there are."""
-    rows: list[dict[str, Any]] = []
-    total = 0
-    for offset, counts in enumerate(terms):
-        length = sum(counts.values())
-        total += length
-        rows += [
-            {"session_id": session_id, "term": term, "seq": first + offset, "count": count, "length": length}
-            for term, count in counts.items()
-        ]
-    if rows:
-        insert_many(connection, schema.postings, rows)
-    return len(terms), total
-
-
-def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, first: int, version: int) -> None:
-    for new in write.constraints:
-        said_at = write.staged[new.position].created_at
-        constraint = new.said(seq=first + new.position, at=said_at, version=version)
-        values = constraint_row(constraint, owner=key.owner, session=key.session, sealing=sealing_of(connection))
-        connection.execute(insert(schema.constraints).values(**values))
-    table = schema.constraints
-    for ended in write.ended:
-        connection.execute(
-            update(table)
-            .where(table.c.id == ended.id, table.c.owner == key.owner, table.c.state == "active", table.c.pinned == 0)
-            .values(state=ended.state.value, ended_version=version, superseded_by=ended.superseded_by)
-        )
-
-
-def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows of plain values that all have the same columns; twice as fast as SQLAlchemy's own way."""
-    columns = tuple(rows[0])
-    compiled = _compiled(table, columns, connection.dialect)
-    if compiled.positional:
-        order = itemgetter(*(compiled.positiontup or ()))
-        connection.exec_driver_sql(str(compiled), [order(row) for row in rows])
-    else:
-        connection.exec_driver_sql(str(compiled), [dict(row) for row in rows])
-
-
-@lru_cache(maxsize=32)
-def _compiled(table: Table, columns: tuple[str, ...], dialect: Dialect) -> SQLCompiler:
-    return insert(table).compile(dialect=dialect, column_keys=list(columns))
 
 
 def chunks(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -10,9 +10,11 @@ from sqlalchemy import delete, func, insert, select, update
 from langmem_plugin.records import Constraint, SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
+from langmem_plugin.store.inserting import insert_many
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.rows import constraint_row
-from langmem_plugin.store.sql_log import add_postings, chunks
+from langmem_plugin.store.sql_commit import posting_rows
+from langmem_plugin.store.sql_log import chunks
 from langmem_plugin.store.sql_sessions import Change, new_version, sealing_of, session_row
 
 
@@ -45,8 +47,8 @@ class SqlRebuild:
             mine = table.c.session_id == row["id"]
             for chunk in chunks(list(terms)):
                 connection.execute(delete(table).where(mine, table.c.seq.in_(chunk)))
-            for seq, counts in terms.items():
-                add_postings(connection, row["id"], [counts], seq)
+            rows = [one for seq, counts in terms.items() for one in posting_rows(row["id"], [counts], seq)]
+            insert_many(connection, table, rows)
             total = connection.scalar(select(func.sum(table.c.count)).where(mine)) or 0
             connection.execute(
                 update(sessions).where(sessions.c.id == row["id"]).values(terms=total, documents=row["last_seq"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, or_, select, text, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, or_, select, text, tuple_, update
 
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
+from langmem_plugin.store.inserting import insert_many
 from langmem_plugin.store.rows import Row, micros_of, to_micros
 from langmem_plugin.store.sealing import Sealing, SessionSeal
 
@@ -121,6 +122,16 @@ def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
     return row
 
 
+def held_rows(connection: Connection, keys: Sequence[SessionKey]) -> dict[SessionKey, Row]:
+    """The rows of several sessions, over or not, held in one order; of one owner where rows are held back."""
+    as_owner(connection, keys[0].owner)
+    table = schema.sessions.c
+    pairs = [(key.owner, key.session) for key in keys]
+    query = select(schema.sessions).where(tuple_(table.owner, table.session).in_(pairs)).order_by(table.id)
+    rows = connection.execute(query.with_for_update()).mappings()
+    return {SessionKey(row["owner"], row["session"]): row for row in rows}
+
+
 def subject_of(connection: Connection, key: SessionKey) -> str:
     """What stands for a session in its tombstone: it names nobody, and differs between databases."""
     return _subject(_instance(connection), key)
@@ -174,7 +185,14 @@ def note_events(
     at: int,
 ) -> None:
     """Add the changes that made a version to the trail."""
-    rows = [
+    insert_many(connection, schema.events, event_rows(session_id, version, changes, writer=writer, at=at))
+
+
+def event_rows(
+    session_id: int, version: int, changes: Iterable[Change], *, writer: str, at: int
+) -> list[dict[str, Any]]:
+    """The trail's rows for the changes that made a version."""
+    return [
         {
             "session_id": session_id,
             "version": version,
@@ -187,7 +205,6 @@ def note_events(
         }
         for place, (kind, ref, detail) in enumerate(changes)
     ]
-    connection.execute(insert(schema.events), rows)
 
 
 def begin_session(connection: Connection, key: SessionKey, now: datetime) -> RowMapping:
@@ -251,12 +268,13 @@ def drop_sessions(connection: Connection, rows: Sequence[Row], *, now: int) -> N
     connection.execute(insert(table), tombs)
 
 
-def head_of(row: Row) -> Head:
-    """Where the session of this row stands."""
+def head_of(row: Row, *, first_seq: int = 0) -> Head:
+    """Where the session of this row stands; `first_seq` of the turn that was just committed."""
     return Head(
         version=row["version"],
         last_seq=row["last_seq"],
         history_tokens=row["history_tokens"],
+        first_seq=first_seq,
         erased=row["erased_version"],
         tokens=row["tokens"],
     )
