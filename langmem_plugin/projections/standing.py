@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from langmem_plugin.records import Entry, Head, SessionKey
 
 _MAX_SESSIONS = 10_000
+_ELSEWHERE_S = 0.25
+"""So long a session is left to the process that was found at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Standing:
         """
         self._high = high
         self._looked: OrderedDict[SessionKey, _Looked] = OrderedDict()
+        self._elsewhere: OrderedDict[SessionKey, float] = OrderedDict()
+        """Until when a session is left to another process, on the monotonic clock."""
         self._lock = threading.Lock()
 
     def fits(self, key: SessionKey, head: Head) -> bool:
@@ -52,7 +57,21 @@ class Standing:
             while len(self._looked) > _MAX_SESSIONS:
                 self._looked.popitem(last=False)
 
+    def elsewhere(self, key: SessionKey) -> None:
+        """Another process works on it just now."""
+        with self._lock:
+            self._elsewhere[key] = time.monotonic() + _ELSEWHERE_S
+            self._elsewhere.move_to_end(key)
+            while len(self._elsewhere) > _MAX_SESSIONS:
+                self._elsewhere.popitem(last=False)
+
+    def is_elsewhere(self, key: SessionKey) -> bool:
+        """Whether another process worked on it a moment ago, which need not be found out for each turn."""
+        with self._lock:
+            return self._elsewhere.get(key, 0.0) > time.monotonic()
+
     def forget(self, key: SessionKey) -> None:
         """Know nothing of a session."""
         with self._lock:
             self._looked.pop(key, None)
+            self._elsewhere.pop(key, None)

@@ -125,8 +125,8 @@ class SummaryProjection:
         self._standing = Standing(high or (lambda _head: -1))
 
     def spares(self, key: SessionKey, head: Head) -> bool:
-        """See `Spares.spares`."""
-        return self._standing.fits(key, head)
+        """See `Spares.spares`; what another process is at, too."""
+        return self._standing.fits(key, head) or self._standing.is_elsewhere(key)
 
     def advance(self, key: SessionKey) -> bool:
         """Do one unit of work: one call of the model, or one extract.
@@ -145,7 +145,8 @@ class SummaryProjection:
             with self._alone(key) as alone:
                 if alone:
                     return self._cover(key) if self._model is None else self._read_on(key, self._model)
-        return False  # who is at it looks again afterwards
+        self._standing.elsewhere(key)  # who is at it looks again afterwards
+        return False
 
     def _settled(self, key: SessionKey) -> bool:
         """Whether a short look says that nothing is due."""

@@ -50,5 +50,6 @@ def _open(connection: Connection) -> Iterator[None]:
 def _await_rows(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
     """Wait for what a query gives, before SQLAlchemy looks at it."""
     pipeline = connection.info.get(_OPEN)
-    if pipeline is not None and not statement.startswith(("INSERT ", "UPDATE ", "DELETE ")):
+    changes = statement.startswith(("INSERT ", "UPDATE ", "DELETE ")) and " RETURNING " not in statement
+    if pipeline is not None and not changes:
         pipeline.sync()

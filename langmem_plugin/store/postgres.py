@@ -46,7 +46,7 @@ class PostgresDatabase(SqlDatabase):
     have no gaps and become visible in order; reads see one state throughout.
     """
 
-    patience_s = 0.05
+    patience_s = 0.5
 
     def __init__(
         self,

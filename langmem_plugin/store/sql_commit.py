@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, select, tuple_, update
 
 from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import dump_json
@@ -225,7 +225,7 @@ def _add_constraints(connection: Connection, key: SessionKey, write: TurnWrite, 
         said_at = write.staged[new.position].created_at
         constraint = new.said(seq=first + new.position, at=said_at, version=version)
         values = constraint_row(constraint, owner=key.owner, session=key.session, sealing=sealing_of(connection))
-        connection.execute(insert(schema.constraints).values(**values))
+        insert_many(connection, schema.constraints, [values])
     table = schema.constraints
     for ended in write.ended:
         connection.execute(
