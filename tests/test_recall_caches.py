@@ -128,7 +128,7 @@ def test_small_talk_reads_no_message(monkeypatch):
 @pytest.mark.parametrize("place", ["sqlite:///{}/m.db", "sqlite://"])
 def test_postings_follow_what_anybody_writes(tmp_path, place, monkeypatch):
     """A store that writes and asks gives the postings of one that was just opened, whoever else writes or forgets."""
-    monkeypatch.setattr(posting_cache, "_RECENT", 64)
+    monkeypatch.setattr(posting_cache, "_RECENT_BYTES", 60_000)
     url = place.format(tmp_path)
     chance = random.Random(11)
     with Memory.open(url) as memory:

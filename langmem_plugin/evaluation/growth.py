@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from langmem_plugin.messages import assistant
 
 _FILL = 50
 """Exchanges written at once while the long history is made; each timed turn is a transaction of its own."""
+_BUDGET = 4_000
+"""Tokens of a request."""
 Progress = Callable[[str], None]
 
 
@@ -76,7 +81,7 @@ def measure(
     tell = progress or (lambda _line: None)
     tell(f"{sessions} sessions")
     kib, reopen = _sessions(sessions, kept)  # first: later, memory that a long session gave back would be used anew
-    at = overhead.measure((short, long), rounds=rounds, fill=_FILL, progress=progress)
+    short_ms, long_ms = _turns(short, long, rounds=rounds, progress=progress)
     tell(f"{concurrent} concurrent sessions")
     waited = sorted(asyncio.run(_concurrent(concurrent, max(1, rounds // 10))))
 
@@ -86,8 +91,8 @@ def measure(
     return Growth(
         short=short,
         long=long,
-        short_ms=at[0].both_ms,
-        long_ms=at[-1].both_ms,
+        short_ms=short_ms,
+        long_ms=long_ms,
         sessions=sessions,
         kept=min(kept, sessions),
         kib_per_session=kib,
@@ -115,6 +120,28 @@ def to_markdown(found: Growth) -> str:
             f"| p99 | {found.p99_ms:.0f} |",
         ]
     )
+
+
+def _turns(*lengths: int, rounds: int, progress: Progress | None) -> list[float]:
+    """Median of a turn at each length; one of each in turn, so that whatever else the machine does delays all of them."""
+    config = MemoryConfig(budget=Budget(max_tokens=_BUDGET, completion=0))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sessions, chances = [], []
+        for length in lengths:
+            memory = stack.enter_context(Memory.open(f"sqlite:///{folder / f'{length}.db'}", config=config))
+            sessions.append(memory.session("bench", owner="bench"))
+            chances.append(random.Random(7))  # noqa: S311 - the same conversation each time
+            overhead.filled(sessions[-1], length, chance=chances[-1], fill=_FILL, progress=progress)
+            memory.wait()
+        times = [
+            [
+                sum(overhead.turn(session, chance=chance, budget=_BUDGET))
+                for session, chance in zip(sessions, chances, strict=True)
+            ]
+            for _ in range(overhead.UNTIMED + rounds)
+        ]
+    return [statistics.median(column) for column in zip(*times[overhead.UNTIMED :], strict=True)]
 
 
 def _sessions(count: int, kept: int) -> tuple[float, float]:

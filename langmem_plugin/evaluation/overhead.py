@@ -16,6 +16,7 @@ from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.keyring import FolderKeyRing
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
+from langmem_plugin.session import Session
 
 _SYLLABLES = ("ba", "del", "ki", "mor", "nu", "pas", "ri", "sol", "ta", "ven", "wi", "zer", "lo", "gra", "fe")
 
@@ -38,7 +39,7 @@ def _vocabulary(size: int = 8_000) -> list[str]:
 _WORDS = _vocabulary()
 _WEIGHTS = list(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
 """Cumulative, by Zipf's law: as in real text, few words are frequent and most are rare."""
-_UNTIMED = 20
+UNTIMED = 20
 """Turns before those that are timed: a session that is filled many turns at a time is seldom asked meanwhile."""
 
 
@@ -87,28 +88,11 @@ def measure(
         session = memory.session("bench", owner="bench")
         written = 0
         for length in lengths:
-            while written < length:
-                some = min(fill, (length - written + 1) // 2)
-                session.add(*(part for _ in range(some) for part in (said(chance), assistant(said(chance)))))
-                written += 2 * some
-                if fill > 1 or written % 20 == 0:
-                    session.context(said(chance) + "?")
-                if progress and written % 2_000 == 0:
-                    progress(f"{written} messages")
+            filled(session, length - written, chance=chance, fill=fill, progress=progress)
             memory.wait()
-            adds, contexts = [], []
-            for number in range(_UNTIMED + rounds):
-                started = time.perf_counter()
-                context = session.context(said(chance) + "?", system="You are a helpful assistant.")
-                between = time.perf_counter()
-                session.add(said(chance), assistant(said(chance)))
-                ended = time.perf_counter()
-                if context.report.tokens_used > budget:
-                    raise AssertionError(f"{context.report.tokens_used} tokens, the budget is {budget}")
-                if number >= _UNTIMED:
-                    contexts.append((between - started) * 1_000)
-                    adds.append((ended - between) * 1_000)
-                written += 2
+            turns = [turn(session, chance=chance, budget=budget) for _ in range(UNTIMED + rounds)]
+            written = max(written, length) + 2 * len(turns)
+            contexts, adds = zip(*turns[UNTIMED:], strict=True)
             with Memory.open(**_settings(folder, config, encrypted)) as opened:
                 started = time.perf_counter()
                 opened.session("bench", owner="bench").context(said(chance) + "?")
@@ -125,6 +109,37 @@ def measure(
                 )
             )
     return results
+
+
+def filled(
+    session: Session, messages: int, *, chance: random.Random, fill: int, progress: Callable[[str], None] | None = None
+) -> None:
+    """Add so many messages, `fill` exchanges at a time, and ask now and then."""
+    written = 0
+    while written < messages:
+        some = min(fill, (messages - written + 1) // 2)
+        session.add(*(part for _ in range(some) for part in (said(chance), assistant(said(chance)))))
+        written += 2 * some
+        if fill > 1 or written % 20 == 0:
+            session.context(said(chance) + "?")
+        if progress and written % 2_000 == 0:
+            progress(f"{written} messages")
+
+
+def turn(session: Session, *, chance: random.Random, budget: int) -> tuple[float, float]:
+    """Milliseconds to build a request, and to add the turn that follows.
+
+    Raises:
+        AssertionError: The request is longer than the budget.
+    """
+    started = time.perf_counter()
+    context = session.context(said(chance) + "?", system="You are a helpful assistant.")
+    between = time.perf_counter()
+    session.add(said(chance), assistant(said(chance)))
+    ended = time.perf_counter()
+    if context.report.tokens_used > budget:
+        raise AssertionError(f"{context.report.tokens_used} tokens, the budget is {budget}")
+    return (between - started) * 1_000, (ended - between) * 1_000
 
 
 def to_markdown(results: Sequence[Overhead]) -> str:

@@ -34,7 +34,7 @@ class Axis:
     """The number of the message at each place."""
     open: npt.NDArray[np.bool_] | None
     """Which may be chosen; None for all. What is beside the others is not on the axis."""
-    _places: npt.NDArray[np.int32] | None
+    _places: Ints | None
     """Number -> place, 0 for what is left out; None if both are the same."""
 
     @classmethod
@@ -59,13 +59,13 @@ class Axis:
         on[[0, int(np.argmax(keywords.scores))]] = True  # the best one of all, which scores are measured by
         may[0] = False
         seqs = np.flatnonzero(on)
-        places = np.zeros(size, np.int32)
+        places = np.zeros(size, np.int64)
         places[seqs] = np.arange(len(seqs))
         return cls(seqs, may[seqs], places)
 
     def places(self, seqs: Ints) -> Ints:
         """Where messages that are on the axis stand."""
-        return seqs if self._places is None else self._places[seqs].astype(np.int64)
+        return seqs if self._places is None else self._places[seqs]
 
     def first_from(self, seq: int) -> int:
         """The place of the first message with that number or a higher one."""
@@ -78,7 +78,7 @@ class Axis:
         rows = {}
         for term, (seqs, weight) in found.rows.items():
             places = self._places.take(seqs)
-            rows[term] = (places[places > 0].astype(np.int64), weight)
+            rows[term] = (places.compress(places > 0), weight)
         return replace(found, scores=found.scores[self.seqs], rows=rows)
 
 

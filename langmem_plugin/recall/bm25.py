@@ -92,5 +92,5 @@ def bm25_plus(
         norm += worth
         worth *= weight * (k1 + 1)
         worth /= norm
-        scores[found.seqs] += worth
+        np.add.at(scores, found.seqs, worth)
     return Keywords(scores=scores, floor=floor, best=best, rows=rows, absent=missing, absent_idf=alone)

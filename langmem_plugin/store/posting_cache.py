@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,17 @@ from langmem_plugin.store.protocol import Postings
 _EMPTY = Postings(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
 _READ_ROWS = 100
 """So many postings are read in the time that a read takes by itself."""
-_RECENT = 8_192
-"""Messages just written that are held of a session; up to twice as many before the oldest go."""
 _RECENT_BYTES = 16 * 1024 * 1024
-"""Of all sessions together; the least recently written to leave."""
+"""For messages just written, of all sessions together; the least recently written to leave."""
+_MOST_OF_THEM = 3 / 4
+"""Of these bytes a session has at most so many, then its older half goes."""
 _ENTRY_BYTES = 300
 """About what an entry takes beside its columns."""
 _TERM_BYTES = 250
 """About what a term of messages just written takes beside its numbers."""
 
 
+_Number = TypeVar("_Number", bound=np.generic)
 Rows: TypeAlias = npt.NDArray[np.int64]
 """(seq, count, length), ascending."""
 
@@ -44,34 +45,41 @@ class _Recent:
     end: int
     """One more than the number of the last one."""
     terms: dict[str, array[int]] = field(default_factory=dict)
-    """By term the numbers of `Rows`, one row after the other."""
+    """By term a message's number and the term's count in it, one message after the other."""
+    lengths: array[int] = field(default_factory=lambda: array("i"))
+    """Of the messages, from the first one on."""
     bytes: int = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        length = sum(counts.values())
         for term, count in counts.items():
             numbers = self.terms.get(term)
             if numbers is None:
                 numbers = self.terms[term] = array("i")
                 self.bytes += _TERM_BYTES
-            numbers.extend((self.end, count, length))
-        self.bytes += 3 * _NONE.itemsize * len(counts)
+            numbers.extend((self.end, count))
+        self.lengths.append(sum(counts.values()))
+        self.bytes += _NONE.itemsize * (2 * len(counts) + 1)
         self.end += 1
 
-    def drop(self, first: int) -> None:
-        """Let go of the messages before this one."""
+    def halve(self) -> None:
+        """Let go of the older messages."""
+        first = (self.first + self.end) // 2
+        del self.lengths[: first - self.first]
         self.first = first
         for term, numbers in list(self.terms.items()):
             del numbers[: _place(numbers, first)]
             if not numbers:
                 del self.terms[term]
-        left = sum(map(len, self.terms.values()))
+        left = len(self.lengths) + sum(map(len, self.terms.values()))
         self.bytes = _TERM_BYTES * len(self.terms) + _NONE.itemsize * left
 
     def rows(self, term: str, after: int, upto: int) -> Rows:
         numbers = self.terms.get(term, _NONE)
         some = numbers[_place(numbers, after + 1) : _place(numbers, upto + 1)]
-        return np.frombuffer(some, np.intc).reshape(-1, 3).astype(np.int64)
+        out = np.empty((len(some) // 2, 3), np.int64)
+        out[:, :2] = np.frombuffer(some, np.intc).reshape(-1, 2)
+        out[:, 2] = np.frombuffer(self.lengths, np.intc)[out[:, 0] - self.first]
+        return out
 
 
 _NONE = array("i")
@@ -79,7 +87,7 @@ _NONE = array("i")
 
 def _place(numbers: array[int], seq: int) -> int:
     """Where the first row of that message or a later one begins."""
-    return 3 * bisect_left(range(0, len(numbers), 3), seq, key=numbers.__getitem__)
+    return 2 * bisect_left(range(0, len(numbers), 2), seq, key=numbers.__getitem__)
 
 
 class PostingCache:
@@ -128,8 +136,8 @@ class PostingCache:
             before = recent.bytes
             for counts in terms:
                 recent.add(counts)
-            if recent.end - recent.first > 2 * _RECENT:  # seldom, because it looks at every term
-                recent.drop(recent.end - _RECENT)
+            if recent.bytes > _MOST_OF_THEM * _RECENT_BYTES:  # seldom, because it looks at every term
+                recent.halve()
             self._recent_bytes += recent.bytes - before
             self._recent.move_to_end(generation)
             while self._recent_bytes > _RECENT_BYTES and len(self._recent) > 1:
@@ -167,15 +175,33 @@ class PostingCache:
 
 
 def extended(held: Postings | None, rows: Rows) -> Postings:
-    """Postings with rows of (seq, count, length) behind them; columns are copied, never changed."""
+    """Postings with rows of (seq, count, length) behind them; what is `held` stays as it is."""
     held = held or _EMPTY
     if not len(rows):
         return held
     return Postings(
-        np.concatenate([held.seqs, rows[:, 0]]),
-        np.concatenate([held.counts, rows[:, 1].astype(np.int32)]),
-        np.concatenate([held.lengths, rows[:, 2].astype(np.int32)]),
+        _grown(held.seqs, rows[:, 0]),
+        _grown(held.counts, rows[:, 1].astype(np.int32)),
+        _grown(held.lengths, rows[:, 2].astype(np.int32)),
     )
+
+
+def _grown(column: npt.NDArray[_Number], added: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """A column with more behind it, in the room that an earlier growth left there.
+
+    A log only grows: whoever else writes to that room, from the same column, writes the same.
+    """
+    whole, size = _whole(column), len(column) + len(added)
+    if size > len(whole):
+        whole = np.empty(size + size // 4, column.dtype)
+        whole[: len(column)] = column
+    whole[len(column) : size] = added
+    return whole[:size]
+
+
+def _whole(column: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """The column with the room behind it."""
+    return column.base if isinstance(column.base, np.ndarray) else column
 
 
 def by_what_was_read(held: Mapping[str, tuple[int, Postings]]) -> dict[int, list[str]]:
@@ -196,4 +222,4 @@ def by_what_was_read(held: Mapping[str, tuple[int, Postings]]) -> dict[int, list
 
 
 def _size(postings: Postings) -> int:
-    return _ENTRY_BYTES + postings.seqs.nbytes + postings.counts.nbytes + postings.lengths.nbytes
+    return _ENTRY_BYTES + sum(_whole(column).nbytes for column in (postings.seqs, postings.counts, postings.lengths))
