@@ -123,7 +123,7 @@ def to_markdown(found: Growth) -> str:
 
 
 def _turns(*lengths: int, rounds: int, progress: Progress | None) -> list[float]:
-    """Median of a turn at each length; one of each in turn, so that whatever else the machine does delays all of them."""
+    """Medians of a turn at these lengths, one of each in turn, so that what else the machine does delays all alike."""
     config = MemoryConfig(budget=Budget(max_tokens=_BUDGET, completion=0))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
