@@ -14,6 +14,7 @@ from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import user
 from langmem_plugin.projections.standing import Standing
 from langmem_plugin.records import Head, SessionKey
+from langmem_plugin.store import gathered as gathered_module
 from langmem_plugin.store.gathered import Gathered
 from langmem_plugin.store.opening import open_store
 from langmem_plugin.store.protocol import Staged, TurnWrite
@@ -140,6 +141,36 @@ def test_an_interrupted_go_leaves_no_call_behind():
     assert got[0] == "a"
     assert {type(got[1]), type(got[2])} == {KeyboardInterrupt, str}
     assert gathered("d") == "d"
+
+
+def test_who_is_interrupted_while_it_waits_is_not_waited_for(monkeypatch):
+    """The first in the line is interrupted: its call is not done, and the next one leads."""
+    interrupted = threading.Event()
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            if threading.current_thread().name == "interrupted":
+                assert interrupted.wait(20)
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    do = Recorder()
+    monkeypatch.setattr(gathered_module, "Event", Event)
+    gathered = Gathered(do, of=lambda given: given)
+    got, threads = calls(gathered, "a", "b", "c")
+    threads[1].name = "interrupted"
+    for number, thread in enumerate(threads):
+        thread.start()
+        assert do.first.wait(20)
+        waiting(gathered, number)
+    interrupted.set()
+    threads[1].join(20)
+    do.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert isinstance(got[1], KeyboardInterrupt)
+    assert (got[0], got[2]) == ("a done", "c done")
+    assert do.goes == [["a"], ["c"]]
 
 
 def test_nobody_waits_long_for_what_others_hold():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from threading import Event, Lock
 from typing import Final, Generic, TypeVar
 
 _MOST: Final = 64
@@ -44,21 +44,18 @@ class Gathered(Generic[Given, Done]):
         self._of = of
         self._apart = apart
         self._patience_s = patience_s
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._waiting: list[_Call[Given, Done]] = []
         self._goes: list[_Go[Given, Done]] = []
 
     def __call__(self, given: Given) -> Done:
         """Do one call, alone or with others; its result, or its error."""
         call: _Call[Given, Done] = _Call(given)
-        with self._lock:
-            self._waiting.append(call)
-            go = self._lead(call)
-        while go is None and not call.over:
-            call.woken.wait(self._patience_s)
-            call.woken.clear()
-            with self._lock:
-                go = None if call.over else self._lead(call)
+        try:
+            go = self._wait(call)
+        except BaseException:
+            self._leave(call)
+            raise
         if go is not None:
             self._run(go, call)
         if call.alone:
@@ -68,6 +65,27 @@ class Gathered(Generic[Given, Done]):
         if call.outcome is None:
             raise RuntimeError("a call ended without an outcome")
         return call.outcome
+
+    def _wait(self, call: _Call[Given, Done]) -> _Go[Given, Done] | None:
+        """Until the call is over, None, or is to lead a go."""
+        with self._lock:
+            self._waiting.append(call)
+            go = self._lead(call)
+        while go is None and not call.over:
+            call.woken.wait(self._patience_s)
+            call.woken.clear()
+            with self._lock:
+                go = None if call.over else self._lead(call)
+        return go
+
+    def _leave(self, call: _Call[Given, Done]) -> None:
+        """Its thread was interrupted: unless it is being done already it is not done, and whoever is next may lead."""
+        with self._lock:
+            self._waiting = [one for one in self._waiting if one is not call]
+            self._goes = [go for go in self._goes if go.leader is not call]
+            woken = self._waiting[:1]
+        for one in woken:
+            one.woken.set()
 
     def _lead(self, call: _Call[Given, Done]) -> _Go[Given, Done] | None:
         """A go of its own for a call that waits; None while another one does it, or is about to."""
@@ -124,7 +142,7 @@ class _Call(Generic[Given, Done]):
 
     def __init__(self, given: Given) -> None:
         self.given = given
-        self.woken = threading.Event()
+        self.woken = Event()
         self.over = False
         self.alone = False
         """Whether its thread has to do it alone."""
