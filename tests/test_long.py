@@ -9,6 +9,7 @@ import pytest
 from langmem_plugin import Budget, Memory, MemoryConfig, TokenCounter
 from langmem_plugin.cli import main
 from langmem_plugin.errors import InvalidSetting
+from langmem_plugin.evaluation import outage
 from langmem_plugin.evaluation.long import OwnMemory, as_long_memory, conversation, measure
 from langmem_plugin.messages import user
 
@@ -52,6 +53,7 @@ def test_our_memory_loses_nothing():
     assert [row.constraints for row in rows] == [1.0, 1.0]
     assert [row.ended for row in rows] == [0.0, 0.0]
     assert all(row.largest <= 1_000 for row in rows)
+    assert rows[0].everything < 1_000 < 2_000 < rows[1].everything
 
 
 def test_what_is_lost_is_seen():
@@ -115,3 +117,18 @@ def test_the_gate(tmp_path, monkeypatch, capsys):
     assert "MODULE:FUNCTION" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main((*arguments, "--min-recall", "2"))
+
+
+def test_a_summariser_that_is_away_costs_no_fact(monkeypatch):
+    """Each turn is answered without a call on its path, all that left is found, and the model's summary comes after."""
+    found = outage.measure(turns=80, budget=1_000)
+    assert found["passed"], found
+    assert found["left_window"] > 40
+    assert found["facts"] == found["found"] > 5
+    assert found["failed_calls"] >= 1
+    monkeypatch.setattr(outage, "_found", lambda _session, facts: len(facts) - 1)
+    monkeypatch.setattr(outage, "_PATIENCE_S", 0.0)
+    lost = outage.measure(turns=40, budget=600)
+    assert not lost["passed"]
+    assert lost["caught_up_s"] is None
+    assert "never" in outage.to_markdown(lost)

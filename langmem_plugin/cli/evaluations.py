@@ -195,7 +195,11 @@ def _attacks(arguments: argparse.Namespace) -> Outcome:
 
 def _long_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--turns", type=numbers, default=(50, 100, 200, 1_000), metavar="N,N", help="asked there (50,100,200,1000)"
+        "--turns",
+        type=numbers,
+        default=(50, 100, 200, 600, 1_000),
+        metavar="N,N",
+        help="asked there (50,100,200,600,1000)",
     )
     parser.add_argument("--budget", type=_number, default=2_000, metavar="N", help="tokens of a request (2000)")
     parser.add_argument("--questions", type=_number, default=50, metavar="N", help="at each length, at most (50)")

@@ -160,6 +160,18 @@ def _rotation(arguments: argparse.Namespace) -> Outcome:
     return rotation.to_markdown(found), asdict(found)
 
 
+def _outage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--turns", type=int, default=1_000, metavar="N", help="without the summariser (1000)")
+    parser.add_argument("--budget", type=int, default=2_000, metavar="N", help="tokens of a request (2000)")
+
+
+def _outage(arguments: argparse.Namespace) -> Outcome:
+    from langmem_plugin.evaluation import outage
+
+    found = outage.measure(turns=arguments.turns, budget=arguments.budget, progress=progress)
+    return outage.to_markdown(found), found
+
+
 RELIABILITY = (
     Evaluation(
         name="faults",
@@ -184,6 +196,13 @@ RELIABILITY = (
         help="whether hostile text and mutations of it come back exactly or are refused, by all backends alike",
         add_arguments=_inputs_arguments,
         run=_inputs,
+    ),
+    Evaluation(
+        name="outage",
+        help="what is answered and what is lost while the summariser is away for a whole conversation",
+        add_arguments=_outage_arguments,
+        run=_outage,
+        gate=lambda _arguments, figures: "" if figures["passed"] else "something was lost, or the model was waited for",
     ),
     Evaluation(
         name="throughput",

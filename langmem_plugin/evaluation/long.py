@@ -19,7 +19,7 @@ from langmem_plugin.memory import Memory
 from langmem_plugin.messages import Message, Role, assistant, user
 from langmem_plugin.tokens import TokenCounter
 
-TURNS = (50, 100, 200, 1_000)
+TURNS = (50, 100, 200, 600, 1_000)
 """Exchanges after which the questions are asked, unless told otherwise."""
 _WAIT_EVERY = 20
 _FACT_EVERY = 4
@@ -55,10 +55,14 @@ class LongRow:
     tokens: float
     """The median request."""
     largest: int
+    everything: int
+    """What all that was said would take, with a question."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
+class Fact:
+    """What is planted in an exchange and asked for later."""
+
     said: str
     question: str
     value: str
@@ -85,7 +89,7 @@ _PEOPLE = ("Greta", "Ignatius", "Marlene", "Tobias", "Wilhelmina", "Casimir", "R
 _CHATTER = ("the weather", "lunch", "a film", "the neighbours", "a late train", "the new shelf", "a walk", "the news")
 
 
-def conversation(turns: int, *, seed: int = 7) -> Iterator[tuple[str, str, _Fact | None]]:
+def conversation(turns: int, *, seed: int = 7) -> Iterator[tuple[str, str, Fact | None]]:
     """So many exchanges: what the user says, the answer, and the fact that was planted, if one was."""
     chance = random.Random(seed)  # noqa: S311 - the same conversation at each run
     rules = {rule.said_at: rule.text for rule in _RULES} | {r.ended_at: r.ended_by for r in _RULES if r.ended_at}
@@ -99,7 +103,7 @@ def conversation(turns: int, *, seed: int = 7) -> Iterator[tuple[str, str, _Fact
             shelf = number // (len(_THINGS) * len(_PEOPLE))
             name = f"{thing} number {shelf + 1}" if shelf else thing
             value = str(chance.randint(10_000, 99_999))
-            fact = _Fact(
+            fact = Fact(
                 f"By the way, the code of {owner}'s {name} is {value}.", f"What is the code of {owner}'s {name}?", value
             )
             said = fact.said
@@ -127,22 +131,29 @@ def measure(
         most_questions: Questions at each length at most; of more facts, evenly chosen ones.
         progress: Told each length before its questions.
     """
-    planted: list[_Fact] = []
+    planted: list[Fact] = []
+    log: list[Message] = []
     rows: list[LongRow] = []
     stops = sorted(set(turns))
     for place, (said, answer, fact) in enumerate(conversation(stops[-1]), start=1):
         memory.add(said, answer)
+        log += [user(said), assistant(answer)]
         if fact:
             planted.append(fact)
         if place in stops:
             if progress:
                 progress(f"{place} exchanges")
-            rows.append(_ask(memory, place, planted, counter, most_questions))
+            rows.append(_ask(memory, place, planted, log, counter, most_questions))
     return rows
 
 
 def _ask(
-    memory: LongMemory, place: int, planted: Sequence[_Fact], counter: TokenCounter, most_questions: int
+    memory: LongMemory,
+    place: int,
+    planted: Sequence[Fact],
+    log: Sequence[Message],
+    counter: TokenCounter,
+    most_questions: int,
 ) -> LongRow:
     step = max(1, -(-len(planted) // most_questions))
     asked = planted[::step]
@@ -167,18 +178,20 @@ def _ask(
         ended=stale / (len(asked) * len(over)) if asked and over else 0.0,
         tokens=statistics.median(tokens) if tokens else 0.0,
         largest=max(tokens, default=0),
+        everything=counter.count_request([*log, *(user(fact.question) for fact in asked[:1])]),
     )
 
 
 def to_markdown(rows: Sequence[LongRow]) -> str:
     """One line a length."""
+    columns = ("exchanges", "facts", "recall", "rules in force", "rule in the request", "ended rule sent")
     lines = [
-        "| exchanges | facts | recall | rules in force | rule in the request | ended rule sent | median | largest |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {' | '.join(columns)} | median | largest | everything |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {row.turns:,} | {row.facts} | {row.recall:.3f} | {row.rules} | {row.constraints:.3f} | {row.ended:.3f} "
-        f"| {row.tokens:,.0f} | {row.largest:,} |"
+        f"| {row.tokens:,.0f} | {row.largest:,} | {row.everything:,} |"
         for row in rows
     ]
     return "\n".join(lines)
