@@ -18,7 +18,7 @@ from langmem_plugin.messages import assistant, user
 from langmem_plugin.recall.indexed import message_terms
 from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
-from langmem_plugin.store.inserting import insert_many
+from langmem_plugin.store.bulk import insert_many
 from langmem_plugin.store.rows import utc_now
 from langmem_plugin.store.sql import SqlStore
 from langmem_plugin.store.sql_commit import posting_rows

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from langmem_plugin.errors import (
     StoreUnavailable,
 )
 from langmem_plugin.keyring import KeyRing
+from langmem_plugin.records import SessionKey
 from langmem_plugin.store import schema
 from langmem_plugin.store.claims import Claims, FileClaims
 from langmem_plugin.store.file_turn import Errands
@@ -187,6 +188,9 @@ class SqlDatabase:
 
     def settle(self) -> None:
         """Wait until every write that is under way now has ended; the next one waits for it anyway here."""
+
+    def line_up(self, connection: Connection, keys: Iterable[SessionKey]) -> None:
+        """Let those who commit turns to these sessions do so in the order in which they came; a file has one writer."""
 
     def hold_sessions(self, connection: Connection) -> None:
         """Let nobody begin a session before this transaction ends; writers wait for each other anyway here."""

@@ -10,6 +10,8 @@ from typing import Final, Generic, TypeVar
 
 _MOST: Final = 64
 """Calls done at once at most."""
+_LINGER_S: Final = 0.01
+"""A go waits at most so long for those whom the last one served, and a quarter of what that one was held up."""
 
 Given = TypeVar("Given")
 Done = TypeVar("Done")
@@ -19,7 +21,9 @@ class Gathered(Generic[Given, Done]):
     """Does calls of many threads in few goes, first come, first served. A lone thread waits for nobody.
 
     What a go may not do together stays for the next one. A go that fails as a whole takes no call with it: each of
-    its threads then does its own call alone.
+    its threads then does its own call alone. Where a go was held up, by other processes that want the same, the next
+    one first waits a moment until as many calls are there again: a go of many takes hardly longer than one of few,
+    and stands in line as long.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class Gathered(Generic[Given, Done]):
         Args:
             do: Does one go: calls what it is given for the calls that have gathered, and returns what came of each,
                 in their order; an error that it returns is that call's own. Called again, it gives those that came
-                meanwhile and contend for what the go has already.
+                meanwhile and contend for what the go has already; what passed between the two held the go up.
             of: What calls contend for: one that does not wait long for the present go has none of it in common.
             apart: Calls that differ in it are never in one go.
             patience_s: After so long waiting begins a further go beside the present one; None: never.
@@ -47,6 +51,10 @@ class Gathered(Generic[Given, Done]):
         self._lock = Lock()
         self._waiting: list[_Call[Given, Done]] = []
         self._goes: list[_Go[Given, Done]] = []
+        self._held_up_s = 0.0
+        """For how long the last go was."""
+        self._crowd = 0
+        """Calls that it did or that waited when it ended."""
 
     def __call__(self, given: Given) -> Done:
         """Do one call, alone or with others; its result, or its error."""
@@ -71,6 +79,9 @@ class Gathered(Generic[Given, Done]):
         with self._lock:
             self._waiting.append(call)
             go = self._lead(call)
+            lingers = [one.leader for one in self._goes if one.lingers and len(self._waiting) >= self._crowd]
+        for one in lingers:
+            one.woken.set()
         while go is None and not call.over:
             call.woken.wait(self._patience_s)
             call.woken.clear()
@@ -98,8 +109,24 @@ class Gathered(Generic[Given, Done]):
         self._goes.append(go)
         return go
 
+    def _linger(self, go: _Go[Given, Done]) -> None:
+        """Wait a moment for those whom the last go served, if it was held up."""
+        until = time.monotonic() + min(_LINGER_S, self._held_up_s / 4)
+        while (left := until - time.monotonic()) > 0:
+            with self._lock:
+                go.lingers = len(self._waiting) < self._crowd
+            if not go.lingers:
+                return
+            go.leader.woken.wait(left)
+            go.leader.woken.clear()
+        go.lingers = False
+
     def _take(self, go: _Go[Given, Done]) -> Sequence[Given]:
         with self._lock:
+            now = time.monotonic()
+            if go.taken is not None:
+                self._held_up_s = now - go.taken
+            go.taken = now
             mine = {self._of(one.given) for one in go.calls}
             others = {self._of(one.given) for other in self._goes if other is not go for one in other.calls}
             apart = self._apart(go.leader.given)
@@ -115,6 +142,7 @@ class Gathered(Generic[Given, Done]):
 
     def _run(self, go: _Go[Given, Done], leader: _Call[Given, Done]) -> None:
         try:
+            self._linger(go)
             outcomes = self._do(lambda: self._take(go))
             for one, outcome in zip(go.calls, outcomes, strict=True):
                 one.outcome = outcome
@@ -130,6 +158,7 @@ class Gathered(Generic[Given, Done]):
                 with suppress(ValueError):
                     self._waiting.remove(leader)
                 self._goes.remove(go)
+                self._crowd = min(_MOST, len(go.calls) + len(self._waiting))
                 woken = go.calls + self._waiting[:1]
                 for one in go.calls:
                     one.over = True
@@ -156,3 +185,6 @@ class _Go(Generic[Given, Done]):
         self.leader = leader
         self.calls: list[_Call[Given, Done]] = []
         self.began = time.monotonic()
+        self.lingers = False
+        self.taken: float | None = None
+        """When it last took calls."""

@@ -15,13 +15,15 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy import exc as sql_errors
 
 _OPEN: Final = "langmem_pipeline"
+_UNREAD: Final = ("INSERT ", "UPDATE ", "DELETE ", "SELECT pg_advisory_xact_lock(")
+"""So begin statements whose answer says no more than that they are done."""
 
 
 def of(engine: Engine) -> Callable[[Connection], AbstractContextManager[None]]:
     """Give what opens a pipeline on a connection of this engine.
 
     Inside, a query waits for its rows, and for all that was sent before it; an insert, update or delete does not,
-    and how many rows it changed is not known. What failed is raised by the next query or at the end.
+    and how many rows it changed is not known; nor does a wait for an advisory lock. What failed is raised by the next query or at the end.
     """
     event.listen(engine, "after_cursor_execute", _await_rows)
     return _open
@@ -50,6 +52,6 @@ def _open(connection: Connection) -> Iterator[None]:
 def _await_rows(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
     """Wait for what a query gives, before SQLAlchemy looks at it."""
     pipeline = connection.info.get(_OPEN)
-    changes = statement.startswith(("INSERT ", "UPDATE ", "DELETE ")) and " RETURNING " not in statement
-    if pipeline is not None and not changes:
+    unread = statement.startswith(_UNREAD) and " RETURNING " not in statement
+    if pipeline is not None and not unread:
         pipeline.sync()

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from langmem_plugin.errors import InvalidSetting, LangmemPluginError, MissingExtra, StoreUnavailable
 from langmem_plugin.keyring import KeyRing
+from langmem_plugin.records import SessionKey
 from langmem_plugin.store.claims import PostgresClaims
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.rows import utc_now
@@ -82,14 +83,13 @@ class PostgresDatabase(SqlDatabase):
         By an advisory lock of a transaction, which takes a connection: where a proxy hands out
         connections by transaction, one of a session would be somebody else's.
         """
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
         with ExitStack() as stack:
             mine = True
             with suppress(StoreUnavailable), self.translated():
                 self._check_open()
                 connection = self._engine.connect()
                 stack.callback(_let_go, connection)
-                mine = bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:place)"), {"place": place}))
+                mine = bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:place)"), {"place": _place(name)}))
             yield mine
 
     def settle(self) -> None:
@@ -105,6 +105,12 @@ class PostgresDatabase(SqlDatabase):
             if time.monotonic() > until:
                 raise StoreUnavailable(self.url, "a transaction has been open for too long", "end it and retry")
             time.sleep(0.05)
+
+    def line_up(self, connection: Connection, keys: Iterable[SessionKey]) -> None:
+        """See `SqlDatabase.line_up`; who waits for a row is passed by those who come when it has just changed."""
+        places = sorted(_place(f"turns of {len(key.owner)} {key.owner} {key.session}") for key in keys)
+        query = "SELECT pg_advisory_xact_lock(place) FROM unnest(%(places)s::bigint[]) AS place"
+        connection.exec_driver_sql(query, {"places": places})
 
     def hold_sessions(self, connection: Connection) -> None:
         """See `SqlDatabase.hold_sessions`."""
@@ -198,6 +204,11 @@ def _again(call: Callable[P, R]) -> Callable[P, R]:
             pause = min(1.0, pause * 2)
 
     return tried
+
+
+def _place(name: str) -> int:
+    """The advisory lock of that name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def _let_go(connection: Connection) -> None:

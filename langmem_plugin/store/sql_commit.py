@@ -13,7 +13,7 @@ from langmem_plugin.errors import TurnClosed, VersionConflict
 from langmem_plugin.messages import dump_json
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
-from langmem_plugin.store.inserting import insert_many
+from langmem_plugin.store.bulk import insert_many, update_many
 from langmem_plugin.store.posting_cache import Generation
 from langmem_plugin.store.protocol import TurnState, TurnWrite
 from langmem_plugin.store.rows import constraint_row, dump_attachment, to_micros
@@ -32,13 +32,15 @@ from langmem_plugin.store.sql_sessions import (
 _Rows: TypeAlias = list[dict[str, Any]]
 
 # Made once: to make a statement takes longer than SQLite takes to answer it.
-_CHANGED = update(schema.sessions).where(schema.sessions.c.id == bindparam("row"))
 _TURN = (schema.turns.c.session_id == bindparam("of_session")) & (schema.turns.c.turn_id == bindparam("of_turn"))
 _ENDED = update(schema.turns).where(_TURN)
 _STAGED = delete(schema.staged).where(
     schema.staged.c.session_id == bindparam("of_session"), schema.staged.c.turn_id == bindparam("of_turn")
 )
 _STATE = select(schema.turns.c.state).where(_TURN)
+_STATES = select(schema.turns.c.session_id, schema.turns.c.turn_id, schema.turns.c.state).where(
+    tuple_(schema.turns.c.session_id, schema.turns.c.turn_id).in_(bindparam("turns", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class TurnCommits:
         self._sessions = self._begun()
         self._states: dict[tuple[int, str], TurnState] = {}
         self._changed: dict[int, dict[str, Any]] = {}
-        """By row id what changes in a session's row."""
+        """By row id what its row says then, of what changes."""
         self._new: _Rows = []
         self._ended: _Rows = []
         self._messages: _Rows = []
@@ -101,8 +103,7 @@ class TurnCommits:
             (schema.events, self._events),
         ):
             insert_many(self._connection, table, rows)
-        if self._changed:
-            self._connection.execute(_CHANGED, [{"row": row, **values} for row, values in self._changed.items()])
+        update_many(self._connection, schema.sessions, [*self._changed.values()])
         return outcomes
 
     def _add(self, turn: TurnCommit) -> Head:
@@ -137,6 +138,7 @@ class TurnCommits:
         changes += [("constraint", ended.id, ended.state.value) for ended in write.ended]
         self._events += event_rows(session_id, version, changes, writer=self._writer, at=at)
         changed = {
+            "id": session_id,
             "version": version,
             "last_seq": first + len(write.staged) - 1,
             "documents": session["documents"] + len(write.terms),
@@ -169,9 +171,8 @@ class TurnCommits:
             ((session_id, turn_id),) = wanted
             state = turn_state(self._connection, session_id, turn_id)
             return {} if state is None else {(session_id, turn_id): state}
-        columns = (schema.turns.c.session_id, schema.turns.c.turn_id)
-        query = select(*columns, schema.turns.c.state).where(tuple_(*columns).in_(sorted(wanted)))
-        return {(session_id, turn_id): state for session_id, turn_id, state in self._connection.execute(query)}
+        found = self._connection.execute(_STATES, {"turns": sorted(wanted)})
+        return {(session_id, turn_id): state for session_id, turn_id, state in found}
 
 
 def turn_state(connection: Connection, session_id: int, turn_id: str) -> TurnState | None:

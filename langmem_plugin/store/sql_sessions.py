@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, or_, s
 from langmem_plugin.errors import InvalidSetting
 from langmem_plugin.records import Head, SessionKey
 from langmem_plugin.store import schema
-from langmem_plugin.store.inserting import insert_many
+from langmem_plugin.store.bulk import insert_many
 from langmem_plugin.store.rows import Row, micros_of, to_micros
 from langmem_plugin.store.sealing import Sealing, SessionSeal
 
@@ -22,6 +22,13 @@ _SESSION = select(schema.sessions).where(
 )
 _LOCKED = _SESSION.with_for_update()
 """For writing, where writers do not wait for each other anyway."""
+
+_HELD = (
+    select(schema.sessions)
+    .where(tuple_(schema.sessions.c.owner, schema.sessions.c.session).in_(bindparam("pairs", expanding=True)))
+    .order_by(schema.sessions.c.id)
+    .with_for_update()
+)
 
 LIVING = or_(schema.sessions.c.expires_at.is_(None), schema.sessions.c.expires_at > bindparam("moment"))
 """Sessions whose time is not over."""
@@ -125,10 +132,7 @@ def held_row(connection: Connection, key: SessionKey) -> RowMapping | None:
 def held_rows(connection: Connection, keys: Sequence[SessionKey]) -> dict[SessionKey, Row]:
     """The rows of several sessions, over or not, held in one order; of one owner where rows are held back."""
     as_owner(connection, keys[0].owner)
-    table = schema.sessions.c
-    pairs = [(key.owner, key.session) for key in keys]
-    query = select(schema.sessions).where(tuple_(table.owner, table.session).in_(pairs)).order_by(table.id)
-    rows = connection.execute(query.with_for_update()).mappings()
+    rows = connection.execute(_HELD, {"pairs": [(key.owner, key.session) for key in keys]}).mappings()
     return {SessionKey(row["owner"], row["session"]): row for row in rows}
 
 
