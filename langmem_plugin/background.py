@@ -16,7 +16,7 @@ from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.projections.vector_index import VectorIndex
 from langmem_plugin.projections.vectors import VectorProjection
 from langmem_plugin.recall.indexed import embedded_text
-from langmem_plugin.records import Entry, Head, SessionKey
+from langmem_plugin.records import Entry, Head
 from langmem_plugin.store.protocol import Store
 from langmem_plugin.tokens import TokenCounter
 
@@ -70,9 +70,8 @@ class _Leaving:
         self._store = store
         self._config = config
 
-    def plan(self, key: SessionKey, entries: Sequence[Entry]) -> int:
+    def plan(self, head: Head, entries: Sequence[Entry]) -> int:
         """The last of these entries that should leave; 0 for none."""
-        head = self._store.head(key)
         return plan(entries, high=self.high(head), low=int(self._room(head) * self._config.window.low))
 
     def high(self, head: Head) -> int:

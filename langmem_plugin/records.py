@@ -67,6 +67,18 @@ class Head:
     """Of all the messages that it holds, as each was counted when it was said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Uncovered:
+    """How much of a session no summary covers."""
+
+    head: Head
+    """Where the session stands, in the same moment."""
+    tokens: int
+    """Of the messages after the summary that is shown."""
+    by_model: bool | None = None
+    """Whether a model wrote that summary; None if there is none."""
+
+
 class ConstraintKind(StrEnum):
     """What sort of statement binds the assistant."""
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import pytest
 
 from langmem_plugin.errors import ModelFailed
-from langmem_plugin.projections.lane import Pace, StandIn
+from langmem_plugin.projections.lane import Later, Pace, StandIn
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.records import SessionKey
 
@@ -180,6 +180,28 @@ def test_wait_outlasts_a_hiccup(run):
     broken.down = False
     assert runner.wait(5) is True
     assert broken.done == [key("a")]
+
+
+def test_what_another_process_does_is_looked_at_again(run):
+    """It is waited for, is neither failed nor parked, and notes meanwhile change nothing."""
+    free = threading.Event()
+
+    class Elsewhere(Units):
+        def advance(self, key: SessionKey) -> bool | Later:
+            super().advance(key)
+            return False if free.is_set() else Later(0.02)
+
+    units = Elsewhere()
+    runner = run(units)
+    runner.note(key(1))
+    assert not runner.wait(0.1)
+    assert len(units.order) > 1
+    runner.note(key(1))
+    status = runner.status()["units"]
+    assert (status.queued, status.parked, status.failed, status.breaker) == (1, 0, 0, "closed")
+    free.set()
+    assert runner.wait(10)
+    assert runner.status()["units"].queued == 0
 
 
 def test_wait_times_out(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,7 @@ from langmem_plugin.config import Budget, MemoryConfig, SummaryConfig
 from langmem_plugin.errors import InvalidSetting, ModelFailed
 from langmem_plugin.messages import Media, Message, Role, Text, ToolCall, assistant, tool_result, user
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
-from langmem_plugin.projections.lane import Pace
+from langmem_plugin.projections.lane import Later, Pace
 from langmem_plugin.projections.runner import Runner
 from langmem_plugin.projections.summary import SummaryProjection
 from langmem_plugin.records import SessionKey
@@ -79,7 +80,7 @@ def fill(memory, turns: int, *, start: int = 0, words: int = 20) -> None:
         )
 
 
-def plan(key, entries) -> int:
+def plan(_head, entries) -> int:
     return entries[-KEEP].seq - 1 if len(entries) > KEEP else 0
 
 
@@ -619,3 +620,19 @@ def test_a_script_can_wait_for_the_summary():
             session.add(f"I paid {number} euros in Town{number}. " * 2, assistant("Noted."))
             assert memory.status()["behind"]["summary"].queued == 0
         assert session.context("And?").report.summarised > 0
+
+
+def test_what_another_process_is_at_is_left_to_it(memory):
+    """Nothing is read, asked or kept; it is looked at again soon."""
+    fill(memory, 12)
+    mine = [False]
+    model = Scripted("The user paid in Town1.")
+    work = projection(memory, model, alone=lambda _key: nullcontext(mine[0]))
+    later = work.advance(KEY)
+    assert isinstance(later, Later)
+    assert 0 < later.seconds <= 1
+    assert shown(memory) is None
+    assert model.prompts == []
+    mine[0] = True
+    finish(work)
+    assert shown(memory).method == "model"

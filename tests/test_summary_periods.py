@@ -70,7 +70,7 @@ def work_on(memory, model, **settings) -> SummaryProjection:
     return SummaryProjection(
         memory._store,
         model=model,
-        plan=lambda _key, entries: entries[-4].seq - 1 if len(entries) > 4 else 0,
+        plan=lambda _head, entries: entries[-4].seq - 1 if len(entries) > 4 else 0,
         counter=Words(),
         config=SummaryConfig(max_tokens=MOST, chunk_tokens=CHUNK, prompts=PROMPTS, **settings),
     )

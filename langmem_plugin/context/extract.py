@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from langmem_plugin.context.facts import Fact, FactKind, facts, names_within, terms
+from langmem_plugin.context.facts import Fact, FactKind, Words, facts, names_within, terms
 from langmem_plugin.context.sentences import printable, sentences, speaker, spoken
 from langmem_plugin.messages import Message
 
@@ -124,11 +124,12 @@ def _units_of_previous(previous: str) -> list[_Unit]:
 
 def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: int) -> list[int]:
     """Places of units in the order of choosing; about as many as fit."""
-    names = names_within(unit.text for unit in units)
-    found = [facts(unit.text, names=names) for unit in units]
+    read = Words()
+    names = names_within((unit.text for unit in units), words=read)
+    found = [facts(unit.text, names=names, words=read) for unit in units]
     factor = [_factor(unit) for unit in units]
     size = [len(unit.text.encode()) / 4 for unit in units]
-    words = [_words(unit.text) for unit in units]
+    words = [_words(unit.text, read) for unit in units]
     known: set[Fact] = set()
     said: set[str] = set()
 
@@ -161,8 +162,8 @@ def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: 
     return chosen
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(term for term in terms(text) if len(term) >= _WORD_CHARS or not term.isascii())
+def _words(text: str, read: Words) -> frozenset[str]:
+    return frozenset(term for term in terms(text, words=read) if len(term) >= _WORD_CHARS or not term.isascii())
 
 
 def _factor(unit: _Unit) -> float:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from langmem_plugin.context import cues
 
@@ -42,54 +43,86 @@ _KATAKANA = re.compile("[\u30a0-\u30ff]{3,}")
 _QUOTED = re.compile("[\u300c\u300e\u300a\u201c\u00ab]([^\n\u300d\u300f\u300b\u201d\u00bb]{2,60})")
 
 
-def terms(text: str) -> list[str]:
+class Words:
+    """The words of texts that are read together: what is known of one that comes again is not found out again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Word] = {}
+
+    def of(self, text: str) -> list[_Word]:
+        """The words and numbers of a text, in order."""
+        known = self._known
+        return [known.get(token) or known.setdefault(token, _word(token)) for token in _TOKEN.findall(text)]
+
+
+class _Word(NamedTuple):
+    """One word or number."""
+
+    low: str
+    """In small letters, without a genitive's ending."""
+    upper: bool
+    """Begins with a capital."""
+    capital: bool
+    """Does, and is no common word."""
+    month: str | None
+    number: bool
+    negates: bool
+    decides: bool
+    weighty: bool
+    """Says what is denied or decided."""
+    digits: bool
+    """A number of at most four characters, as in dates."""
+    date: bool
+    """A weekday or a whole date."""
+    spelled: tuple[str, ...]
+    """Its terms."""
+
+
+def terms(text: str, *, words: Words | None = None) -> list[str]:
     """The words and numbers of a text in one spelling each."""
-    found: list[str] = []
-    for token in _TOKEN.findall(text):
-        found.extend(_spell(token))
-    return found
+    return [term for word in (words or Words()).of(text) for term in word.spelled]
 
 
-def names_within(texts: Iterable[str]) -> frozenset[str]:
+def names_within(texts: Iterable[str], *, words: Words | None = None) -> frozenset[str]:
     """Words capitalised inside a sentence somewhere: names at the start of another sentence too."""
+    words = words or Words()
     found: set[str] = set()
     for text in texts:
-        tokens = _TOKEN.findall(text)
-        if _shouts(tokens):
-            continue
-        found.update(_base(token) for token in tokens[1:] if _is_capital(token))
+        said = words.of(text)
+        if not _shouts(said):
+            found.update(word.low for word in said[1:] if word.capital)
     return frozenset(found)
 
 
-def facts(sentence: str, *, names: frozenset[str] = frozenset()) -> list[Fact]:
+def facts(sentence: str, *, names: frozenset[str] = frozenset(), words: Words | None = None) -> list[Fact]:
     """The facts of one sentence, repeats left out, in order.
 
     Args:
         sentence: One sentence, on one line.
         names: Words that are names at the start of a sentence too (`names_within`).
+        words: Of the texts that are read together with it.
     """
-    tokens = _TOKEN.findall(sentence)
+    said = (words or Words()).of(sentence)
     found: dict[Fact, None] = {}
-    shouts = _shouts(tokens)
+    shouts = _shouts(said)
     run: list[str] = []
-    for place, token in enumerate(tokens):
-        low = _base(token)
-        capital = _is_capital(token) and not shouts
-        if capital and not place and low not in names and not (len(tokens) > 1 and _is_capital(tokens[1])):
+    for place, word in enumerate(said):
+        capital = word.capital and not shouts
+        if capital and not place and word.low not in names and not (len(said) > 1 and said[1].capital):
             capital = False
-        if capital and _month(token) is None and low not in cues.DAYS:
-            run.extend(_spell(token))
+        if capital and word.month is None and word.low not in cues.DAYS:
+            run.extend(word.spelled)
             continue
         _end_name(run, found)
-        if (date := _date(tokens, place)) is not None:
+        if (date := _date(said, place)) is not None:
             found[Fact(FactKind.DATE, date)] = None
-        elif any(character.isdigit() for character in token) or low in cues.NUMBER_OF:
-            if not _near_month(tokens, place):
-                found[Fact(FactKind.NUMBER, frozenset(_spell(token)))] = None
-        elif low in cues.NEGATIONS or low.endswith(("n't", "n’t")):
-            _cue(FactKind.NEGATION, tokens[place + 1 :], found)
-        if low in cues.DECISIONS or low.endswith(("'ll", "’ll")):
-            _cue(FactKind.DECISION, tokens[place + 1 :], found)
+        elif word.number:
+            if not _near_month(said, place):
+                found[Fact(FactKind.NUMBER, frozenset(word.spelled))] = None
+        elif word.negates:
+            _cue(FactKind.NEGATION, said[place + 1 : place + 9], found)
+        if word.decides:
+            _cue(FactKind.DECISION, said[place + 1 : place + 9], found)
     _end_name(run, found)
     _facts_without_case(sentence, found)
     return list(found)
@@ -101,9 +134,10 @@ class Holdings:
     def __init__(self, sentences: Sequence[str]) -> None:
         self._terms: set[str] = set()
         self._cued: set[tuple[FactKind, str]] = set()
+        words = Words()
         for sentence in sentences:
-            self._terms.update(terms(sentence))
-            for fact in facts(sentence):
+            self._terms.update(terms(sentence, words=words))
+            for fact in facts(sentence, words=words):
                 if fact.kind in {FactKind.NEGATION, FactKind.DECISION}:
                     self._cued.update((fact.kind, term) for term in fact.terms)
         self._stems = {term[:5] for term in self._terms}
@@ -117,6 +151,24 @@ class Holdings:
                 return any((fact.kind, term) in self._cued for term in fact.terms) or fact.terms <= self._stems
             case FactKind.NAME | FactKind.NUMBER | FactKind.DATE:
                 return fact.terms <= self._terms
+
+
+def _word(token: str) -> _Word:
+    low = _base(token)
+    common = low in cues.COMMON
+    return _Word(
+        low=low,
+        upper=token[0].isupper(),
+        capital=token[0].isupper() and not common,
+        month=_month(token),
+        number=any(character.isdigit() for character in token) or low in cues.NUMBER_OF,
+        negates=low in cues.NEGATIONS or low.endswith(("n't", "n’t")),
+        decides=low in cues.DECISIONS or low.endswith(("'ll", "’ll")),
+        weighty=len(token) > 2 and not common,
+        digits=token[0].isdigit() and len(token) <= 4,
+        date=low in cues.DAYS or _ISO.match(low) is not None,
+        spelled=_spell(token),
+    )
 
 
 def _base(token: str) -> str:
@@ -148,31 +200,25 @@ def _month(token: str) -> str | None:
     return None if month is not None and low in cues.ALSO_WORDS and not token[0].isupper() else month
 
 
-def _is_capital(token: str) -> bool:
-    if not token[0].isupper():
-        return False
-    return _base(token) not in cues.COMMON
+def _shouts(said: Sequence[_Word]) -> bool:
+    return len(said) > 4 and sum(word.upper for word in said) > 0.6 * len(said)
 
 
-def _shouts(tokens: Sequence[str]) -> bool:
-    return len(tokens) > 4 and sum(token[0].isupper() for token in tokens) > 0.6 * len(tokens)
+def _near_month(said: Sequence[_Word], place: int) -> bool:
+    return any(word.month is not None for word in said[max(0, place - 2) : place + 3])
 
 
-def _near_month(tokens: Sequence[str], place: int) -> bool:
-    return any(_month(token) is not None for token in tokens[max(0, place - 2) : place + 3])
-
-
-def _date(tokens: Sequence[str], place: int) -> frozenset[str] | None:
-    token = tokens[place]
-    low = _base(token)
-    if _month(token) is not None:
-        numbers = [near for near in tokens[max(0, place - 2) : place + 3] if near[0].isdigit() and len(near) <= 4]
-        return frozenset(term for part in (token, *numbers) for term in _spell(part))
-    if low in cues.DAYS or _ISO.match(low):
-        return frozenset(_spell(token))
-    if low in cues.NEAR and place + 1 < len(tokens) and _base(tokens[place + 1]) in cues.SPANS:
-        return frozenset({low, _base(tokens[place + 1])})
-    if len(low) == 4 and low.isdigit() and low[:2] in {"19", "20"} and not _near_month(tokens, place):
+def _date(said: Sequence[_Word], place: int) -> frozenset[str] | None:
+    word = said[place]
+    if word.month is not None:
+        numbers = [near for near in said[max(0, place - 2) : place + 3] if near.digits]
+        return frozenset(term for part in (word, *numbers) for term in part.spelled)
+    if word.date:
+        return frozenset(word.spelled)
+    low = word.low
+    if low in cues.NEAR and place + 1 < len(said) and said[place + 1].low in cues.SPANS:
+        return frozenset({low, said[place + 1].low})
+    if len(low) == 4 and low.isdigit() and low[:2] in {"19", "20"} and not _near_month(said, place):
         return frozenset({low})
     return None
 
@@ -183,8 +229,8 @@ def _end_name(run: list[str], found: dict[Fact, None]) -> None:
         run.clear()
 
 
-def _cue(kind: FactKind, following: Sequence[str], found: dict[Fact, None]) -> None:
-    content = [_base(token)[:5] for token in following[:8] if len(token) > 2 and _base(token) not in cues.COMMON]
+def _cue(kind: FactKind, following: Sequence[_Word], found: dict[Fact, None]) -> None:
+    content = [word.low[:5] for word in following if word.weighty]
     if content:
         found[Fact(kind, frozenset(content[:3]))] = None
 

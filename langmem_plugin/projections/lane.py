@@ -24,6 +24,14 @@ Breaker: TypeAlias = Literal["closed", "open"]
 _Task: TypeAlias = "tuple[Literal['advance', 'stand_in'], SessionKey]"
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """There is nothing to do just now, because another process does it."""
+
+    seconds: float
+    """When to look again."""
+
+
 @runtime_checkable
 class Projection(Protocol):
     """Something derived from the log, with its position in it."""
@@ -33,8 +41,8 @@ class Projection(Protocol):
         """Short and unique, for `status()`."""
         ...
 
-    def advance(self, key: SessionKey) -> bool:
-        """Do one unit of a session's work, found from the store; True if there is more.
+    def advance(self, key: SessionKey) -> bool | Later:
+        """Do one unit of a session's work, found from the store; True if there is more, or when to look again.
 
         Effect and position commit together, so that it may be tried again at any time.
         """
@@ -126,6 +134,8 @@ class Lane:
         """Parked sessions for which the projection may stand in."""
         self._parked: dict[SessionKey, float] = {}
         """When each is due again, on the monotonic clock."""
+        self._elsewhere: set[SessionKey] = set()
+        """Those of them that wait for another process."""
         self._due: list[tuple[float, int, SessionKey]] = []
         self._order = count()
         self._failures: dict[SessionKey, int] = {}
@@ -186,8 +196,8 @@ class Lane:
         with self._changed:
             return replace(
                 self._status,
-                queued=len(self._ready) + self._running,
-                parked=len(self._parked),
+                queued=len(self._ready) + len(self._elsewhere) + self._running,
+                parked=len(self._parked) - len(self._elsewhere),
                 breaker="closed" if self._open_until is None else "open",
             )
 
@@ -254,7 +264,7 @@ class Lane:
         return what, key
 
     def _work(self, what: Literal["advance", "stand_in"], key: SessionKey) -> None:
-        more = False
+        more: bool | Later = False
         error: BaseException | None = None
         watch = Stopwatch() if self._observers else None
         try:
@@ -279,7 +289,7 @@ class Lane:
             failed = "" if error is None else type(error).__name__
             self._observers.tell([StepDone(key=key, took=watch.took(), projection=self.name, error=failed)])
 
-    def _succeeded(self, key: SessionKey, *, more: bool) -> None:
+    def _succeeded(self, key: SessionKey, *, more: bool | Later) -> None:
         self._status = replace(self._status, done=self._status.done + 1)
         if not more:  # one that fails at its last unit, again and again, is not getting on
             self._failures.pop(key, None)
@@ -292,7 +302,10 @@ class Lane:
             for parked in list(self._parked):
                 self._parked[parked] = 0.0
                 heapq.heappush(self._due, (0.0, next(self._order), parked))
-        if more:
+        if isinstance(more, Later):
+            self._elsewhere.add(key)
+            self._put_by(key, time.monotonic() + more.seconds)
+        elif more:
             self._ready[key] = None
 
     def _failed(self, what: Literal["advance", "stand_in"], key: SessionKey, error: BaseException) -> None:
@@ -329,10 +342,13 @@ class Lane:
         if self._can_stand_in:
             self._uncovered[key] = None
 
-    def _park(self, key: SessionKey, due: float) -> None:
+    def _put_by(self, key: SessionKey, due: float) -> None:
         self._ready.pop(key, None)
         self._parked[key] = due
         heapq.heappush(self._due, (due, next(self._order), key))
+
+    def _park(self, key: SessionKey, due: float) -> None:
+        self._put_by(key, due)
         if self._put_off is not None:
             self._put_off(key)
 
@@ -341,4 +357,5 @@ class Lane:
             due, _, key = heapq.heappop(self._due)
             if self._parked.get(key) == due:
                 del self._parked[key]
+                self._elsewhere.discard(key)
                 self._ready[key] = None

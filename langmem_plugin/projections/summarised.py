@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary
+from langmem_plugin.records import Constraint, Entry, Head, SessionKey, Summary, Uncovered
 
 
 class SummaryStore(Protocol):
     """What the summary needs of a store."""
+
+    def uncovered(self, key: SessionKey) -> Uncovered | None:
+        """How much no summary covers; None if the session was never written or was forgotten."""
+        ...
 
     def head(self, key: SessionKey) -> Head | None:
         """Where the session stands; None if it was never written or was forgotten."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ from langmem_plugin.models import ChatModel
 from langmem_plugin.projections.answers import cut_at_sentence, fault_of, tidy
 from langmem_plugin.projections.chunks import Chunk, Chunks
 from langmem_plugin.projections.judging import asked_in_vain, judge
+from langmem_plugin.projections.lane import Later
 from langmem_plugin.projections.periods import (
     HEADING_TOKENS,
     PERIODS,
@@ -40,8 +40,8 @@ _SAVE_EVERY_CHUNKS = 16
 """Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
-_MEANWHILE_S = 0.02
-"""Another process that only looked is done by then."""
+_ELSEWHERE_S = 0.5
+"""A session that another process was found at is looked at again after so long."""
 _WORDS_PER_TOKEN = 0.6
 _FEW_FACTS = 8
 """Text with fewer facts than this says nothing about a summary's quality."""
@@ -87,7 +87,7 @@ class SummaryProjection:
         store: SummaryStore,
         *,
         model: ChatModel | None,
-        plan: Callable[[SessionKey, Sequence[Entry]], int],
+        plan: Callable[[Head, Sequence[Entry]], int],
         counter: TextCounter,
         config: SummaryConfig,
         high: Callable[[Head], int] | None = None,
@@ -100,8 +100,8 @@ class SummaryProjection:
         Args:
             store: The log and the summaries.
             model: Writes the summaries; without one they are extracts.
-            plan: Given the entries after the summary shown, the `seq` of the last one
-                that should leave the window (the end of a turn); 0 for none.
+            plan: Given where the session stands and the entries after the summary shown, the
+                `seq` of the last one that should leave the window (the end of a turn); 0 for none.
             counter: Counts as the answering model does.
             config: Limits.
             high: Tokens of entries without a summary up to which `plan` gives 0 for a
@@ -125,14 +125,14 @@ class SummaryProjection:
         self._standing = Standing(high or (lambda _head: -1))
 
     def spares(self, key: SessionKey, head: Head) -> bool:
-        """See `Spares.spares`; what another process is at, too."""
-        return self._standing.fits(key, head) or self._standing.is_elsewhere(key)
+        """See `Spares.spares`."""
+        return self._standing.fits(key, head)
 
-    def advance(self, key: SessionKey) -> bool:
+    def advance(self, key: SessionKey) -> bool | Later:
         """Do one unit of work: one call of the model, or one extract.
 
         Returns:
-            True if there is more to do.
+            True if there is more to do; later, if another process is at it.
 
         Raises:
             ModelFailed: The model failed or answered what cannot be a summary; nothing
@@ -140,21 +140,19 @@ class SummaryProjection:
         """
         if self._settled(key):
             return False
-        for pause_s in (0.0, _MEANWHILE_S):
-            time.sleep(pause_s)
-            with self._alone(key) as alone:
-                if alone:
-                    return self._cover(key) if self._model is None else self._read_on(key, self._model)
-        self._standing.elsewhere(key)  # who is at it looks again afterwards
-        return False
+        with self._alone(key) as alone:
+            if alone:
+                return self._cover(key) if self._model is None else self._read_on(key, self._model)
+        return Later(_ELSEWHERE_S)
 
     def _settled(self, key: SessionKey) -> bool:
         """Whether a short look says that nothing is due."""
-        head = self._store.head(key)
-        if head is None or not self._config.enabled:
+        found = self._store.uncovered(key)
+        if found is None or not self._config.enabled:
             self._forget(key)
             return True
-        return self._standing.fits(key, head)
+        stood_in = self._model is not None and found.by_model is False  # its extract may still have to be replaced
+        return not stood_in and self._standing.saw(key, found)
 
     def _read_on(self, key: SessionKey, model: ChatModel) -> bool:
         """One call of the model; True if there may be more to do."""
@@ -165,9 +163,8 @@ class SummaryProjection:
         upto = of_model.upto_seq if of_model else 0
         way = self._unfinished.get(key)
         if way is None or way.basis != of_model or way.erased != head.erased:
-            target, uncovered = self._planned(key, shown)
+            target, _ = self._planned(key, head, shown)
             if target <= upto:
-                self._standing.saw(key, head, uncovered)
                 self._forget(key)
                 return False
             way = _Unfinished(
@@ -191,7 +188,7 @@ class SummaryProjection:
             method="model",
             text=text,
             upto=way.target,
-            after=upto,
+            leaving=self._store.entries(key, after=upto, upto=way.target),
             shown=shown,
             basis=of_model,
             judged=judged,
@@ -217,12 +214,10 @@ class SummaryProjection:
             return False
         _, shown = self._store.summaries(key)
         upto = shown.upto_seq if shown else 0
-        target, uncovered = self._planned(key, shown)
+        target, uncovered = self._planned(key, head, shown)
         if target <= upto:
-            if self._model is None:  # with one, it may still have to replace an extract
-                self._standing.saw(key, head, uncovered)
             return False
-        leaving = self._store.entries(key, after=upto, upto=target)
+        leaving = [entry for entry in uncovered if entry.seq <= target]
         text = extract(
             [entry.message for entry in leaving],
             count=self._count,
@@ -231,13 +226,15 @@ class SummaryProjection:
             dates=[entry.created_at for entry in leaving],
         )
         text = text or f"({len(leaving)} earlier messages without text)"
-        return self._save(key, head, method="extract", text=text, upto=target, after=upto, shown=shown, basis=shown)
+        return self._save(
+            key, head, method="extract", text=text, upto=target, leaving=leaving, shown=shown, basis=shown
+        )
 
-    def _planned(self, key: SessionKey, shown: Summary | None) -> tuple[int, list[Entry]]:
+    def _planned(self, key: SessionKey, head: Head, shown: Summary | None) -> tuple[int, list[Entry]]:
         """Up to where the summary shown should reach, at the least to where it does, and what it does not cover."""
         upto = shown.upto_seq if shown else 0
         entries = self._store.entries(key, after=upto)
-        return max(upto, self._plan(key, entries) if entries else 0), entries
+        return max(upto, self._plan(head, entries) if entries else 0), entries
 
     def _within_reach(self, key: SessionKey, upto: int, target: int) -> int:
         """The target, or the end of a turn nearer by, if the way there is long."""
@@ -373,13 +370,12 @@ class SummaryProjection:
         method: Literal["model", "extract"],
         text: str,
         upto: int,
-        after: int,
+        leaving: Sequence[Entry],
         shown: Summary | None,
         basis: Summary | None,
         judged: float | None = None,
     ) -> bool:
         """Keep a summary; True if there may be more to do."""
-        leaving = self._store.entries(key, after=after, upto=upto)
         constraints = [constraint.text for constraint in self._store.active_constraints(key)]
         model = self._model if method == "model" else None
         summary = Summary(

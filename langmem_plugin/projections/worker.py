@@ -251,10 +251,10 @@ class _Claimed:
         self._desk = desk
 
     def advance(self, key: SessionKey) -> bool:
-        """See `Projection.advance`."""
+        """See `Projection.advance`; what another process is at is left to it."""
         if not self._desk.hold(key, self.name):
             return False
-        more = self._inner.advance(key)  # if it raises, the lane puts the session off, and tells
+        more = self._inner.advance(key) is True  # if it raises, the lane puts the session off, and tells
         if not more:
             self._desk.end(key, self.name, failed=False)
         return more

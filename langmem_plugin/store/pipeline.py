@@ -23,7 +23,8 @@ def of(engine: Engine) -> Callable[[Connection], AbstractContextManager[None]]:
     """Give what opens a pipeline on a connection of this engine.
 
     Inside, a query waits for its rows, and for all that was sent before it; an insert, update or delete does not,
-    and how many rows it changed is not known; nor does a wait for an advisory lock. What failed is raised by the next query or at the end.
+    and how many rows it changed is not known; nor does an advisory lock, which what is sent next waits for. What
+    failed is raised by the next query or at the end.
     """
     event.listen(engine, "after_cursor_execute", _await_rows)
     return _open

@@ -89,7 +89,9 @@ class PostgresDatabase(SqlDatabase):
                 self._check_open()
                 connection = self._engine.connect()
                 stack.callback(_let_go, connection)
-                mine = bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:place)"), {"place": _place(name)}))
+                mine = bool(
+                    connection.scalar(text("SELECT pg_try_advisory_xact_lock(:place)"), {"place": _place(name)})
+                )
             yield mine
 
     def settle(self) -> None:
@@ -145,6 +147,7 @@ class PostgresDatabase(SqlDatabase):
             execution_options=self._options,
             pool_size=self._pool,
             max_overflow=self._pool,
+            pool_use_lifo=True,  # whose statements the server has prepared
             pool_timeout=_PATIENCE_S,
             connect_args={"connect_timeout": 10, "application_name": "langmem-plugin"},
         )

@@ -22,6 +22,7 @@ from langmem_plugin.records import (
     Head,
     SessionKey,
     Summary,
+    Uncovered,
 )
 from langmem_plugin.store.claims import WorkStore
 from langmem_plugin.store.keeping import Keeps
@@ -374,6 +375,10 @@ class Store(Keeps, Rebuilds, Seals, SpendStore, WorkStore, Protocol):
 
     def summaries(self, key: SessionKey) -> tuple[Summary | None, Summary | None]:
         """The newest by a model, and the newest of any method (the one that is shown)."""
+        ...
+
+    def uncovered(self, key: SessionKey) -> Uncovered | None:
+        """How much of the session the summary shown does not cover; None for one that nobody wrote to."""
         ...
 
     def save_summary(self, key: SessionKey, summary: Summary, *, expected: Summary | None) -> bool:

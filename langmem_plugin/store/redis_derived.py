@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from langmem_plugin.messages import load_json
-from langmem_plugin.records import Entry, SessionKey, Summary
+from langmem_plugin.records import Entry, SessionKey, Summary, Uncovered
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.ranges import Ranges, count, joined, numbers, ranges_of, without
 from langmem_plugin.store.rank_index import RankIndex, RankIndexes, repeated
@@ -73,6 +73,21 @@ class RedisDerived:
         return self._database.read(
             key, lambda transaction: (newest(transaction.session, method="model"), newest(transaction.session))
         )
+
+    def uncovered(self, key: SessionKey) -> Uncovered | None:
+        """See `Store.uncovered`."""
+
+        def read(transaction: Transaction) -> Uncovered | None:
+            session = transaction.session
+            if session.head is None:
+                return None
+            shown = newest(session)
+            after = 0 if shown is None else shown.upto_seq
+            rows = session.rows(range(after + 1, session.head["last_seq"] + 1))
+            tokens = sum(row["tokens"] for _, row in rows)
+            return Uncovered(session.as_head(), tokens, None if shown is None else shown.method == "model")
+
+        return self._database.read(key, read)
 
     def save_summary(
         self, key: SessionKey, summary: Summary, *, expected: Summary | None, now: datetime | None = None

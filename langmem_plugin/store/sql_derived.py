@@ -11,14 +11,14 @@ import numpy.typing as npt
 from sqlalchemy import Connection, Text, and_, bindparam, cast, func, insert, select, update
 
 from langmem_plugin.messages import dump_json
-from langmem_plugin.records import Entry, SessionKey, Summary
+from langmem_plugin.records import Entry, SessionKey, Summary, Uncovered
 from langmem_plugin.store import schema
 from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache, Rows, by_what_was_read, extended
 from langmem_plugin.store.protocol import KeywordStats, Postings
 from langmem_plugin.store.rows import ENTRY_COLUMNS, Row, summary_of, to_micros
 from langmem_plugin.store.sql_log import chunks, fetch_entries
-from langmem_plugin.store.sql_sessions import as_owner, note_events, seal_of, session_row
+from langmem_plugin.store.sql_sessions import as_owner, head_of, note_events, seal_of, session_row
 
 _NO_ROWS = np.empty((0, 3), np.int64)
 _VECTOR = np.dtype("<f4")
@@ -41,6 +41,9 @@ _NEWEST = (
     .where(schema.summaries.c.session_id == bindparam("session_id"))
     .order_by(schema.summaries.c.upto_seq.desc(), schema.summaries.c.id.desc())
     .limit(1)
+)
+_UNCOVERED = select(func.coalesce(func.sum(schema.messages.c.tokens), 0)).where(
+    schema.messages.c.session_id == bindparam("session_id"), schema.messages.c.seq > bindparam("after")
 )
 _NEWEST_BY = _NEWEST.where(schema.summaries.c.method == bindparam("method"))
 
@@ -103,6 +106,17 @@ class SqlDerived:
                 newest_summary(connection, row, method="model"),
                 newest_summary(connection, row),
             )
+
+    def uncovered(self, key: SessionKey) -> Uncovered | None:
+        """See `Store.uncovered`."""
+        with self._database.read() as connection:
+            row = session_row(connection, key)
+            if row is None:
+                return None
+            shown = connection.execute(_NEWEST, {"session_id": row["id"]}).mappings().first()
+            after = 0 if shown is None else shown["upto_seq"]
+            tokens: int = connection.execute(_UNCOVERED, {"session_id": row["id"], "after": after}).scalar_one()
+        return Uncovered(head_of(row), tokens, None if shown is None else shown["method"] == "model")
 
     def save_summary(
         self, key: SessionKey, summary: Summary, *, expected: Summary | None, now: datetime | None = None

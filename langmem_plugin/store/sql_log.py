@@ -162,9 +162,9 @@ class SqlLog:
 
     def _commit(self, take: Callable[[], Sequence[TurnCommit]]) -> list[Head | Exception]:
         with self._database.write(unread=True) as connection:
-            first = take()
-            self._database.line_up(connection, {turn.key for turn in first})
-            turns = TurnCommits(connection, first, writer=self._writer)
+            gathered = take()
+            self._database.line_up(connection, {turn.key for turn in gathered})
+            turns = TurnCommits(connection, gathered, writer=self._writer)
             turns.join(take())  # while it waited for their sessions
             outcomes = turns.write()
         for generation, first, terms in turns.written:

@@ -9,8 +9,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from langmem_plugin.records import Constraint, SessionKey
 from langmem_plugin.store import schema
-from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.bulk import insert_many
+from langmem_plugin.store.database import SqlDatabase
 from langmem_plugin.store.posting_cache import PostingCache
 from langmem_plugin.store.rows import constraint_row
 from langmem_plugin.store.sql_commit import posting_rows

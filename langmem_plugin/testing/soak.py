@@ -5,6 +5,7 @@ Each trial forks; start it in a process that has opened no memory and no other t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -344,6 +345,7 @@ class _forked:  # noqa: N801 - read as a verb
 
     def __enter__(self) -> tuple[int, IO[bytes]]:
         read, write = os.pipe()
+        gc.freeze()  # or each child's first full collection writes to every page that it shares, and so copies it
         self._pid = os.fork()
         if self._pid == 0:
             code = 1
@@ -354,6 +356,7 @@ class _forked:  # noqa: N801 - read as a verb
                 code = 0
             finally:
                 os._exit(code)
+        gc.unfreeze()
         os.close(write)
         self._out = os.fdopen(read, "rb")
         return self._pid, self._out
