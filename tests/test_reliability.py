@@ -35,6 +35,17 @@ def test_file_operations_that_go_wrong_lose_nothing(tmp_path):
     assert halved["halves"]
 
 
+def test_a_crowd_is_measured_on_both_databases(tmp_path):
+    """Each turn is there once, on a SQLite file and on a PostgreSQL server that the command starts."""
+    others = [f"--{name}=0" for name in ("kills", "kills-with-vectors", "controls")]
+    found = evaluated(tmp_path, "faults", *others, "--processes=2", "--threads=3", "--turns=4", "--postgres")
+    assert list(found) == ["2 processes of 3 threads", "2 processes of 3 threads, PostgreSQL"]
+    for one in found.values():
+        assert one["passed"]
+        assert one["acknowledged"] == 24
+        assert one["figures"]["p99.9 ms"] > 0
+
+
 def test_what_was_not_synced_can_be_lost(tmp_path):
     """The model of a power cut: writes after the last sync are taken back, what was synced stays."""
     (tmp_path / "after").mkdir()

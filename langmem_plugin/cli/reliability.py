@@ -24,6 +24,9 @@ def _faults_arguments(parser: argparse.ArgumentParser) -> None:
         ("seed", 0, "of chance"),
     ):
         parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} ({number})")
+    parser.add_argument(
+        "--postgres", action="store_true", help="writers at once on a PostgreSQL server of its own, too"
+    )
 
 
 def _faults(arguments: argparse.Namespace) -> Outcome:
@@ -40,6 +43,7 @@ def _faults(arguments: argparse.Namespace) -> Outcome:
         restarts=arguments.postgres_restarts,
         redis_restarts=arguments.redis_restarts,
         file_operations=arguments.file_operations,
+        postgres=arguments.postgres,
         seed=arguments.seed,
         progress=progress,
     )

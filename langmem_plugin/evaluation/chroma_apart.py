@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from langmem_plugin.evaluation.resident import resident_kib
 from langmem_plugin.projections.chroma_collection import in_folder
 from langmem_plugin.projections.chroma_index import ChromaIndex, collection_name
 from langmem_plugin.projections.vector_table import Vectors
@@ -132,7 +133,7 @@ def _steps(*, apart: bool, vectors: int, dimensions: int, turns: int, folder: Pa
         added, rows = vectors + 1 + turn * _ADDED + np.arange(_ADDED), draw(_ADDED)
         searches = [_ms(partial(index.search, _KEY, query, k=_K)) for query in draw(_SEARCHES)]
         yield [*searches, _ms(partial(index.put, _KEY, added, rows))]
-    yield [_resident_mb("self"), _resident_mb(index.pid) if index.pid is not None else 0.0]
+    yield [resident_kib() / 1_024, resident_kib(index.pid) / 1_024 if index.pid is not None else 0.0]
     index.close()
 
 
@@ -140,13 +141,6 @@ def _ms(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return 1_000 * (time.perf_counter() - started)
-
-
-def _resident_mb(pid: int | str) -> float:
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        return 0.0
-    return next(int(line.split()[1]) / 1_024 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

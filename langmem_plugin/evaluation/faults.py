@@ -8,7 +8,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def measure(
     restarts: int,
     file_operations: int,
     redis_restarts: int = 0,
+    postgres: bool = False,
     seed: int = 0,
     progress: Callable[[str], object],
 ) -> dict[str, Any]:
@@ -54,8 +55,8 @@ def measure(
             verdict = kill_writers(at("controls"), controls, seed=seed + 2, half=True)
             note(f"control, must fail: {controls} writers killed that write a turn in two", verdict)
         if processes and threads:
-            verdict, figures = crowd(at("crowd"), processes=processes, threads=threads, turns=turns)
-            note(f"{processes} processes of {threads} threads", verdict, figures=figures)
+            addresses = _addresses(at("crowd"), Path(folder) / "pg-crowd" if postgres else None)
+            _crowd(note, addresses, processes=processes, threads=threads, turns=turns)
         if file_operations:
             _fail_files(note, file_operations, seed)
         if restarts:
@@ -70,6 +71,22 @@ def measure(
             name = f"Redis: killed {redis_restarts - half} times, all connections {half} times"
             note(name, verdict, figures={"longest write, seconds": worst})
     return found
+
+
+def _crowd(
+    note: Callable[..., None], addresses: Iterator[tuple[str, str]], *, processes: int, threads: int, turns: int
+) -> None:
+    for where, address in addresses:
+        verdict, figures = crowd(address, processes=processes, threads=threads, turns=turns)
+        note(f"{processes} processes of {threads} threads{where}", verdict, figures=figures)
+
+
+def _addresses(url: str, server_in: Path | None) -> Iterator[tuple[str, str]]:
+    """The database, and one of a PostgreSQL server of its own while it is used."""
+    yield "", url
+    if server_in is not None:
+        with postgres_server(server_in) as server:
+            yield ", PostgreSQL", server.get_uri()
 
 
 def _fail_files(note: Callable[..., None], file_operations: int, seed: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from langmem_plugin.config import Budget, MemoryConfig
 from langmem_plugin.evaluation import overhead
+from langmem_plugin.evaluation.resident import resident_kib
 from langmem_plugin.memory import Memory
 from langmem_plugin.messages import assistant
 
@@ -154,12 +154,12 @@ def _sessions(count: int, kept: int) -> tuple[float, float]:
         for number in range(warm):
             _talk(memory, number)
         gc.collect()
-        before = _resident_kib()
+        before = resident_kib()
         for number in range(warm, count):
             _talk(memory, number)
         gc.collect()
         grown = max(1, min(kept, count) - warm)
-        per_session = max(0.0, _resident_kib() - before) / grown
+        per_session = max(0.0, resident_kib() - before) / grown
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'm.db'}"
         few = config.model_copy(update={"open_sessions": 10})
@@ -203,15 +203,3 @@ async def _concurrent(count: int, turns: int) -> list[float]:
         await asyncio.gather(*(talk(memory, number) for number in range(count)))
         await asyncio.to_thread(memory.wait)
     return waited
-
-
-def _resident_kib() -> float:
-    """Resident memory of this process; the peak where the present figure cannot be had."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError, ValueError):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1024 if sys.platform == "darwin" else float(peak)
-    return pages * 4.0

@@ -40,7 +40,7 @@ _SAVE_EVERY_CHUNKS = 16
 """Past so many calls without a commit, a long way is committed in part: each commit moves the window's start."""
 _MAX_UNFINISHED = 256
 """Sessions whose half-done summaries are held in memory; the rest begin again."""
-_ELSEWHERE_S = 0.5
+_ELSEWHERE_S = 1.0
 """A session that another process was found at is looked at again after so long."""
 _WORDS_PER_TOKEN = 0.6
 _FEW_FACTS = 8
