@@ -44,8 +44,8 @@ def _open(connection: Connection) -> Iterator[None]:
             finally:
                 connection.info.pop(_OPEN, None)
     except psycopg.Error as error:  # no statement's own, so SQLAlchemy has not seen it
-        lost = bool(driver.closed)
-        if lost:
+        lost = bool(driver.closed) or driver.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
+        if lost:  # or in the middle of an answer that will not come
             connection.invalidate(error)
         raise sql_errors.DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=lost) from error
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, create_engine, text
+from sqlalchemy import ColumnElement, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
@@ -31,6 +31,8 @@ _PATIENCE_S = 30.0
 """So long a call is tried again while the server is away."""
 _PASSING = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "55P03")
 """SQLSTATEs that end by themselves: connection lost, deadlock, too many connections, shutting down, starting up."""
+
+_SHUT_DOWN = ("57P01", "57P02", "57P03")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,6 +153,7 @@ class PostgresDatabase(SqlDatabase):
             pool_timeout=_PATIENCE_S,
             connect_args={"connect_timeout": 10, "application_name": "langmem-plugin"},
         )
+        event.listen(engine, "handle_error", _shut_down)
         self._unread = pipeline.of(engine)
         return engine
 
@@ -207,6 +210,12 @@ def _again(call: Callable[P, R]) -> Callable[P, R]:
             pause = min(1.0, pause * 2)
 
     return tried
+
+
+def _shut_down(context: ExceptionContext) -> None:
+    """What the server says when it ends a connection: nothing more, a rollback least of all, goes through it."""
+    if getattr(context.original_exception, "sqlstate", None) in _SHUT_DOWN:
+        context.is_disconnect = True
 
 
 def _place(name: str) -> int:
