@@ -106,6 +106,7 @@ class LaneStatus:
     dropped: int = 0
     """Notes that found the queue full; a session's next note or opening makes up for one."""
     queued: int = 0
+    """Sessions whose work waits for its turn, or for another process that is at it."""
     parked: int = 0
     """Sessions whose work failed and waits for its next try."""
     breaker: Breaker = "closed"

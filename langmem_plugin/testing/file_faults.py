@@ -132,8 +132,8 @@ def _passing(trial: _Trial, home: Path) -> tuple[int, dict[str, int]]:
                         session = memory.session(name, owner=OWNER)
                         write_turn(session, name, number, stream=bool(number % 2))
                     except LangmemPluginError:
-                        if trial.kind == "full" and attempt % 3 == 2:
-                            library.fault_arm(_KINDS["full"], rng.randint(30, 300), 1)  # room for a while
+                        if attempt % 3 == 2:  # room for a while; and at even distances one may hit every attempt
+                            library.fault_arm(_KINDS[trial.kind], rng.randint(30, 300), again)
                         continue
                     except BaseException as error:  # noqa: BLE001 - counted
                         errors.append(repr(error))
