@@ -36,7 +36,7 @@ def projections_of(
 ) -> tuple[Projection, ...]:
     """The projections that these models and settings ask for."""
     found: list[Projection] = []
-    leaving = _Leaving(store, config)
+    leaving = _Leaving(config)
     if config.summary.enabled:
         found.append(
             SummaryProjection(
@@ -66,8 +66,7 @@ def projections_of(
 class _Leaving:
     """What should leave a session's window."""
 
-    def __init__(self, store: Store, config: MemoryConfig) -> None:
-        self._store = store
+    def __init__(self, config: MemoryConfig) -> None:
         self._config = config
 
     def plan(self, head: Head, entries: Sequence[Entry]) -> int:

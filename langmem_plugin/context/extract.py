@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from langmem_plugin.context.facts import Fact, FactKind, Words, facts, names_within, terms
+from langmem_plugin.context.facts import Fact, FactKind, Words, facts_of, terms
 from langmem_plugin.context.sentences import printable, sentences, speaker, spoken
 from langmem_plugin.messages import Message
 
@@ -125,8 +125,7 @@ def _units_of_previous(previous: str) -> list[_Unit]:
 def _choose(units: Sequence[_Unit], *, count: Callable[[str], int], max_tokens: int) -> list[int]:
     """Places of units in the order of choosing; about as many as fit."""
     read = Words()
-    names = names_within((unit.text for unit in units), words=read)
-    found = [facts(unit.text, names=names, words=read) for unit in units]
+    found = facts_of([unit.text for unit in units], words=read)
     factor = [_factor(unit) for unit in units]
     size = [len(unit.text.encode()) / 4 for unit in units]
     words = [_words(unit.text, read) for unit in units]

@@ -83,12 +83,18 @@ def terms(text: str, *, words: Words | None = None) -> list[str]:
     return [term for word in (words or Words()).of(text) for term in word.spelled]
 
 
-def names_within(texts: Iterable[str], *, words: Words | None = None) -> frozenset[str]:
-    """Words capitalised inside a sentence somewhere: names at the start of another sentence too."""
+def facts_of(sentences: Sequence[str], *, words: Words | None = None) -> list[list[Fact]]:
+    """The facts of each of the sentences, read together: what is a name inside one is one at the start of another."""
     words = words or Words()
+    names = _names_within(sentences, words)
+    return [facts(sentence, names=names, words=words) for sentence in sentences]
+
+
+def _names_within(sentences: Iterable[str], words: Words) -> frozenset[str]:
+    """Words capitalised inside a sentence somewhere."""
     found: set[str] = set()
-    for text in texts:
-        said = words.of(text)
+    for sentence in sentences:
+        said = words.of(sentence)
         if not _shouts(said):
             found.update(word.low for word in said[1:] if word.capital)
     return frozenset(found)
@@ -99,7 +105,7 @@ def facts(sentence: str, *, names: frozenset[str] = frozenset(), words: Words | 
 
     Args:
         sentence: One sentence, on one line.
-        names: Words that are names at the start of a sentence too (`names_within`).
+        names: Words that are names at the start of a sentence too.
         words: Of the texts that are read together with it.
     """
     said = (words or Words()).of(sentence)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
-from langmem_plugin.context.facts import Fact, Holdings, Words, facts, names_within
+from langmem_plugin.context.facts import Fact, Holdings, facts_of
 from langmem_plugin.context.sentences import sentences, spoken
 from langmem_plugin.messages import Message
 
@@ -37,6 +38,4 @@ def named(found: Sequence[Fact], *, limit: int = 40) -> str:
 def source_facts(source: Sequence[Message]) -> list[Fact]:
     """The distinct facts of the messages, in order."""
     said = [sentence for message in source for sentence in sentences(spoken(message))]
-    words = Words()
-    names = names_within(said, words=words)
-    return list(dict.fromkeys(fact for sentence in said for fact in facts(sentence, names=names, words=words)))
+    return list(dict.fromkeys(chain.from_iterable(facts_of(said))))

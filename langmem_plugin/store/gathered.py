@@ -79,8 +79,8 @@ class Gathered(Generic[Given, Done]):
         with self._lock:
             self._waiting.append(call)
             go = self._lead(call)
-            lingers = [one.leader for one in self._goes if one.lingers and len(self._waiting) >= self._crowd]
-        for one in lingers:
+            lingering = [one.leader for one in self._goes if one.taken is None] if self._is_crowd() else []
+        for one in lingering:
             one.woken.set()
         while go is None and not call.over:
             call.woken.wait(self._patience_s)
@@ -114,12 +114,14 @@ class Gathered(Generic[Given, Done]):
         until = time.monotonic() + min(_LINGER_S, self._held_up_s / 4)
         while (left := until - time.monotonic()) > 0:
             with self._lock:
-                go.lingers = len(self._waiting) < self._crowd
-            if not go.lingers:
-                return
+                if self._is_crowd():
+                    return
             go.leader.woken.wait(left)
             go.leader.woken.clear()
-        go.lingers = False
+
+    def _is_crowd(self) -> bool:
+        """Whether as many wait as the last go did and left waiting."""
+        return len(self._waiting) >= self._crowd
 
     def _take(self, go: _Go[Given, Done]) -> Sequence[Given]:
         with self._lock:
@@ -185,6 +187,5 @@ class _Go(Generic[Given, Done]):
         self.leader = leader
         self.calls: list[_Call[Given, Done]] = []
         self.began = time.monotonic()
-        self.lingers = False
         self.taken: float | None = None
         """When it last took calls."""

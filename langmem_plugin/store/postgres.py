@@ -29,10 +29,10 @@ _MIGRATION_LOCK = 0x6C616E676D656D
 """An advisory lock: of several processes that open a new database one makes the tables."""
 _PATIENCE_S = 30.0
 """So long a call is tried again while the server is away."""
-_PASSING = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "55P03")
-"""SQLSTATEs that end by themselves: connection lost, deadlock, too many connections, shutting down, starting up."""
-
 _SHUT_DOWN = ("57P01", "57P02", "57P03")
+"""SQLSTATEs with which the server ends a connection, or lets none begin."""
+_PASSING = ("08", "40001", "40P01", "53300", "55P03", *_SHUT_DOWN)
+"""SQLSTATEs that end by themselves: connection lost, deadlock, too many connections, shutting down, starting up."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
